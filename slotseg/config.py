@@ -1,0 +1,218 @@
+"""Every option that SlotSeg adds to Detectron2's configuration, with its unit and meaning."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+from slotseg.errors import ConfigError
+
+
+def add_slotseg_config(cfg: CfgNode) -> None:
+    """Add SlotSeg's keys to ``cfg`` in place; Detectron2's own keys keep their meaning.
+
+    Three of Detectron2's defaults change, because slot models are trained from scratch on RGB:
+    ``INPUT.FORMAT`` is RGB, pixels are normalised to [-1, 1], and the model is ``SlotSeg``.
+    """
+    _add_input(cfg)
+    _add_model(cfg)
+    _add_losses(cfg)
+    _add_solver(cfg)
+    _add_monitoring(cfg)
+
+
+def get_cfg(
+    config_file: str | None = None, overrides: list[Any] | tuple[Any, ...] = ()
+) -> CfgNode:
+    """Detectron2's defaults with SlotSeg's keys, one YAML file and ``KEY VALUE`` overrides.
+
+    Raises:
+        ConfigError: a missing file, a key that does not exist or a value of the wrong type; the
+            message names the file or the command line, and the nearest existing keys.
+    """
+    cfg = get_detectron2_cfg()
+    add_slotseg_config(cfg)
+    if config_file:
+        with _explain_config_errors(cfg, source=config_file):
+            cfg.merge_from_file(config_file)
+    if overrides:
+        with _explain_config_errors(cfg, source="the command line"):
+            cfg.merge_from_list(list(overrides))
+    return cfg
+
+
+def _add_input(cfg: CfgNode) -> None:
+    cfg.INPUT.FORMAT = "RGB"
+    # Window cut out of every image before resizing: (top, left, bottom, right) in pixels, bottom
+    # and right exclusive. Empty: the whole image. CLEVR's usual protocol on 240x320 images is
+    # (29, 64, 221, 256); the generated scenes are rendered inside that window already.
+    cfg.INPUT.CROP_WINDOW = ()
+    # Height and width in pixels that every image is resized to (masks by nearest neighbour).
+    cfg.INPUT.IMAGE_SIZE = (128, 128)
+    # Training only: "horizontal" or "none".
+    cfg.INPUT.RANDOM_FLIP = "none"
+    # Scenes with more objects than this are left out, in training and in evaluation; 0 keeps all.
+    # CLEVR6 is 6. Objects are counted, the background is not one.
+    cfg.DATASETS.MAX_OBJECTS = 0
+
+
+def _add_model(cfg: CfgNode) -> None:
+    cfg.MODEL.META_ARCHITECTURE = "SlotSeg"
+    cfg.MODEL.PIXEL_MEAN = [127.5, 127.5, 127.5]
+    cfg.MODEL.PIXEL_STD = [127.5, 127.5, 127.5]
+    # Convolutions in channels_last memory order: faster on CPUs and on tensor cores.
+    cfg.MODEL.CHANNELS_LAST = False
+    # Load checkpoints that are Python pickles (they can execute code). Only for files you trust.
+    cfg.MODEL.TRUST_PICKLE = False
+    cfg.MODEL.BACKBONE.NAME = "build_simple_cnn_backbone"
+
+    # The published Slot Attention encoder: a stack of equal convolutions, output "s<stride>".
+    cfg.MODEL.SIMPLE_CNN = CfgNode()
+    cfg.MODEL.SIMPLE_CNN.CHANNELS = [64, 64, 64, 64]
+    cfg.MODEL.SIMPLE_CNN.STRIDES = [1, 1, 1, 1]
+    cfg.MODEL.SIMPLE_CNN.KERNEL_SIZE = 5
+
+    # A small U-Net; outputs "s2", "s4", ... with GroupNorm, all of them fused top-down.
+    cfg.MODEL.UNET = CfgNode()
+    # Channels at strides 2, 4, 8, ...; the length sets the depth.
+    cfg.MODEL.UNET.CHANNELS = [32, 64, 64, 64]
+    # Residual blocks at each stride on the way down.
+    cfg.MODEL.UNET.BLOCKS = [1, 1, 1, 1]
+
+    slots = cfg.MODEL.SLOTS = CfgNode()
+    slots.NUM_SLOTS = 7
+    slots.DIM = 64
+    # Backbone output whose pixels the slots compete for.
+    slots.IN_FEATURE = "s1"
+    # "soft": learnt linear map of (y, x, 1-y, 1-x), as published; "fourier": fixed sines and
+    # cosines, then a learnt linear map; "none".
+    slots.POSITION = "soft"
+
+    slots.INITIALIZER = CfgNode()
+    # GaussianInitializer (one learnt mean and deviation shared by all slots, as published),
+    # LearnedInitializer (one learnt vector a slot, Xavier) or OrthogonalInitializer (one learnt
+    # vector a slot, started as rows of an orthogonal matrix).
+    slots.INITIALIZER.NAME = "GaussianInitializer"
+
+    slots.GROUPING = CfgNode()
+    slots.GROUPING.NAME = "SlotAttention"
+    slots.GROUPING.ITERATIONS = 3
+    slots.GROUPING.MLP_DIM = 128
+    # Added to the attention before it is normalised over pixels.
+    slots.GROUPING.EPSILON = 1e-8
+    # BO-QSA (Jia et al. 2023): gradients only through the last iteration, straight through to the
+    # initial slots. For learnt initialisers.
+    slots.GROUPING.BO_QSA = False
+    # Multi-head self-attention between the slots after every iteration; 0 heads: off (published).
+    slots.GROUPING.SELF_ATTENTION_HEADS = 0
+
+    # The decoders, in order. The first gives the masks that are predicted and scored.
+    cfg.MODEL.DECODERS = ["SpatialBroadcastDecoder"]
+
+    broadcast = cfg.MODEL.SPATIAL_BROADCAST = CfgNode()
+    # Each slot is repeated on this (height, width) grid ...
+    broadcast.RESOLUTION = (8, 8)
+    # ... and upsampled by one transposed convolution a channel entry, with these strides.
+    broadcast.CHANNELS = [64, 64, 64, 64, 64]
+    broadcast.STRIDES = [2, 2, 2, 2, 1]
+    broadcast.KERNEL_SIZE = 5
+
+    product = cfg.MODEL.MASK_PRODUCT = CfgNode()
+    # Backbone output whose pixels are multiplied with the slots; masks come at its stride.
+    product.IN_FEATURE = "s2"
+    # Length of the product.
+    product.DIM = 32
+    # Adds a quadratic form in (x, y) per slot to its mask logits: a soft window where it looks.
+    product.QUADRATIC = True
+
+
+def _add_losses(cfg: CfgNode) -> None:
+    losses = cfg.LOSSES = CfgNode()
+    # Weight 0 switches a loss off; at least one of reconstruction and masks must be on.
+    losses.RECONSTRUCTION = CfgNode()
+    # Mean squared error between the image in [-1, 1] and its reconstruction. No labels.
+    losses.RECONSTRUCTION.WEIGHT = 1.0
+
+    # Supervised masks: slots are matched to true segments (background included) by Hungarian
+    # assignment on the same costs.
+    losses.MASKS = CfgNode()
+    losses.MASKS.WEIGHT = 0.0
+    # "ce": cross entropy over slots; "bce": binary cross entropy of every matched slot.
+    losses.MASKS.PIXEL_LOSS = "ce"
+    losses.MASKS.PIXEL_WEIGHT = 1.0
+    losses.MASKS.DICE_WEIGHT = 1.0
+    # Weights in the matching cost.
+    losses.MASKS.MATCH_PIXEL_WEIGHT = 0.2
+    losses.MASKS.MATCH_DICE_WEIGHT = 1.0
+
+    # Mean absolute cosine similarity between different slots of an image.
+    losses.DIVERSITY = CfgNode()
+    losses.DIVERSITY.WEIGHT = 0.01
+
+
+def _add_solver(cfg: CfgNode) -> None:
+    # "AdamW", "Adam" or "SGD".
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    cfg.SOLVER.BETAS = (0.9, 0.999)
+    # Besides Detectron2's WarmupCosineLR and WarmupMultiStepLR: WarmupHalvingLR, linear warm-up
+    # times 0.5 ** (iteration / HALVING_PERIOD), as Slot Attention was published.
+    cfg.SOLVER.HALVING_PERIOD = 100000
+    # CLIP_GRADIENTS.CLIP_TYPE also takes "full_model": one norm over all parameters.
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
+    # Autocast type when SOLVER.AMP.ENABLED: "bfloat16" (CPU and CUDA) or "float16" (CUDA only).
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # SOLVER.CHECKPOINT_PERIOD counts iterations; 0: every CHECKPOINT_EPOCHS epochs.
+    cfg.SOLVER.CHECKPOINT_PERIOD = 0
+    cfg.SOLVER.CHECKPOINT_EPOCHS = 10
+    # Periodic checkpoints that are kept (the best and the last are kept besides); at least 2, so
+    # that a damaged file never leaves a run without a way back.
+    cfg.SOLVER.CHECKPOINTS_KEPT = 3
+
+
+def _add_monitoring(cfg: CfgNode) -> None:
+    # TEST.EVAL_PERIOD counts iterations; 0: every EVAL_EPOCHS epochs, and always at the end.
+    cfg.TEST.EVAL_EPOCHS = 10
+    # The metric that chooses model_best, as the evaluator names it; higher is better.
+    cfg.TEST.BEST_METRIC = "slots/ARI"
+    # Where the scored masks come from: "decoder" or "attention".
+    cfg.TEST.MASK_SOURCE = "decoder"
+
+    monitor = cfg.SLOT_MONITOR = CfgNode()
+    # Iterations between two looks; 0: once an epoch.
+    monitor.PERIOD = 0
+    # Images of the first test set (or, lacking one, the training set) that are looked at.
+    monitor.IMAGES = 16
+    # Mean off-diagonal cosine similarity of slots above which a warning, or an error-level
+    # message, says that slots are collapsing.
+    monitor.SIMILARITY_WARNING = 0.5
+    monitor.SIMILARITY_ERROR = 0.8
+
+
+def _leaf_keys(node: CfgNode, prefix: str = "") -> list[str]:
+    """All leaf keys of a config as dotted paths."""
+    keys: list[str] = []
+    for name, value in node.items():
+        path = f"{prefix}{name}"
+        keys += _leaf_keys(value, f"{path}.") if isinstance(value, CfgNode) else [path]
+    return keys
+
+
+@contextmanager
+def _explain_config_errors(cfg: CfgNode, source: str) -> Iterator[None]:
+    """Turn yacs' errors into one :class:`ConfigError` naming ``source`` and the nearest keys."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConfigError(f"{source}: no such config file ({error.filename})") from error
+    except KeyError as error:
+        wrong = str(error.args[0]).removeprefix("Non-existent key:").strip() if error.args else ""
+        near = difflib.get_close_matches(wrong, _leaf_keys(cfg), n=3, cutoff=0.6)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ConfigError(f"{source}: unknown config key {wrong}{hint}") from error
+    except (AssertionError, ValueError) as error:
+        raise ConfigError(f"{source}: {error}") from error
