@@ -175,6 +175,8 @@ def _add_solver(cfg: CfgNode) -> None:
 
 
 def _add_monitoring(cfg: CfgNode) -> None:
+    # Images that each process takes at once in evaluation.
+    cfg.TEST.IMS_PER_BATCH = 16
     # TEST.EVAL_PERIOD counts iterations; 0: every EVAL_EPOCHS epochs, and always at the end.
     cfg.TEST.EVAL_EPOCHS = 10
     # The metric that chooses model_best, as the evaluator names it; higher is better.
