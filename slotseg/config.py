@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
@@ -26,9 +28,7 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     _add_monitoring(cfg)
 
 
-def get_cfg(
-    config_file: str | None = None, overrides: list[Any] | tuple[Any, ...] = ()
-) -> CfgNode:
+def get_cfg(config_file: str | None = None, overrides: list[Any] | tuple[Any, ...] = ()) -> CfgNode:
     """Detectron2's defaults with SlotSeg's keys, one YAML file and ``KEY VALUE`` overrides.
 
     Raises:
@@ -39,7 +39,8 @@ def get_cfg(
     add_slotseg_config(cfg)
     if config_file:
         with _explain_config_errors(cfg, source=config_file):
-            cfg.merge_from_file(config_file)
+            # YAML tags that build Python objects would execute code.
+            cfg.merge_from_file(config_file, allow_unsafe=False)
     if overrides:
         with _explain_config_errors(cfg, source="the command line"):
             cfg.merge_from_list(list(overrides))
@@ -211,10 +212,17 @@ def _explain_config_errors(cfg: CfgNode, source: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ConfigError(f"{source}: no such config file ({error.filename})") from error
-    except KeyError as error:
-        wrong = str(error.args[0]).removeprefix("Non-existent key:").strip() if error.args else ""
-        near = difflib.get_close_matches(wrong, _leaf_keys(cfg), n=3, cutoff=0.6)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {_one_line(error)}") from error
+    except (KeyError, AssertionError, ValueError, TypeError) as error:
+        told = _one_line(error.args[0] if error.args else error)
+        wrong = re.search(r"Non-existent (?:config )?key: (\S+)", told)
+        if wrong is None:
+            raise ConfigError(f"{source}: {told}") from error
+        near = difflib.get_close_matches(wrong[1], _leaf_keys(cfg), n=3, cutoff=0.6)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ConfigError(f"{source}: unknown config key {wrong}{hint}") from error
-    except (AssertionError, ValueError) as error:
-        raise ConfigError(f"{source}: {error}") from error
+        raise ConfigError(f"{source}: unknown config key {wrong[1]}{hint}") from error
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

@@ -1,0 +1,6 @@
+"""Pixels to feature maps: backbones in Detectron2's own BACKBONE_REGISTRY."""
+
+from slotseg.backbone.simple_cnn import SimpleCNN, build_simple_cnn_backbone
+from slotseg.backbone.unet import LeanUNet, build_lean_unet_backbone
+
+__all__ = ["LeanUNet", "SimpleCNN", "build_lean_unet_backbone", "build_simple_cnn_backbone"]

@@ -1,0 +1,114 @@
+"""A small U-Net that gives fine maps with wide context at little cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from torch import Tensor, nn
+
+from slotseg.errors import ConfigError
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    # Eight channels a group: independent of the batch, which is small on a CPU.
+    return nn.GroupNorm(max(1, channels // 8), channels)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with GroupNorm, added to their input (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = _norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = _norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same shape."""
+        out = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(x + self.norm2(self.conv2(out)))
+
+
+class DownStage(nn.Module):
+    """Halve the resolution, then refine with residual blocks."""
+
+    def __init__(self, in_channels: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1, bias=False)
+        self.norm = _norm(channels)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, C', H/2, W/2]`` (rounded up)."""
+        return self.blocks(F.relu(self.norm(self.reduce(x))))
+
+
+class FuseStage(nn.Module):
+    """Add a coarser map to a finer one and refine the sum."""
+
+    def __init__(self, coarse_channels: int, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(coarse_channels, channels, 1, bias=False)
+        self.refine = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = _norm(channels)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """``[B, C, H, W]`` and ``[B, C', H/2, W/2]`` to ``[B, C, H, W]``."""
+        up = F.interpolate(
+            self.project(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False
+        )
+        return F.relu(self.norm(self.refine(fine + up)))
+
+
+class LeanUNet(Backbone):
+    """Encoder and top-down path with one map for each power-of-two stride from 2.
+
+    Args:
+        in_channels: channels of the image.
+        channels: channels of the maps at strides 2, 4, 8, ...
+        blocks: residual blocks at each stride on the way down.
+    """
+
+    def __init__(self, in_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        if len(channels) != len(blocks) or not channels:
+            raise ConfigError(
+                f"MODEL.UNET: {len(channels)} CHANNELS but {len(blocks)} BLOCKS; "
+                "give one number of blocks for each stride"
+            )
+        inputs = [in_channels, *channels[:-1]]
+        self.down = nn.ModuleList(
+            DownStage(before, width, depth)
+            for before, width, depth in zip(inputs, channels, blocks, strict=True)
+        )
+        self.fuse = nn.ModuleList(
+            FuseStage(coarse, fine)
+            for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+        )
+        names = [f"s{2 ** (level + 1)}" for level in range(len(channels))]
+        self._out_features = names
+        self._out_feature_channels = dict(zip(names, channels, strict=True))
+        self._out_feature_strides = {name: int(name[1:]) for name in names}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """``[B, C, H, W]`` normalised pixels to ``{"s2": [B, C2, H/2, W/2], "s4": ...}``."""
+        maps: list[Tensor] = []
+        x = images
+        for stage in self.down:
+            x = stage(x)
+            maps.append(x)
+        for level in reversed(range(len(self.fuse))):
+            maps[level] = self.fuse[level](maps[level], maps[level + 1])
+        return dict(zip(self._out_features, maps, strict=True))
+
+
+@BACKBONE_REGISTRY.register()
+def build_lean_unet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> LeanUNet:
+    """Build :class:`LeanUNet` from ``MODEL.UNET``."""
+    node = cfg.MODEL.UNET
+    return LeanUNet(input_shape.channels, node.CHANNELS, node.BLOCKS)

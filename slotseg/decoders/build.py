@@ -1,0 +1,32 @@
+"""Registry of decoders."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.utils.registry import Registry
+from torch import nn
+
+from slotseg.errors import ConfigError
+from slotseg.slots.build import look_up
+
+DECODER_REGISTRY = Registry("DECODER")
+DECODER_REGISTRY.__doc__ = """
+Modules that turn slots into masks or images:
+``forward(slots: SlotState, features: dict[str, Tensor]) -> Decoded``, built as
+``Class(cfg, backbone_shape: dict[str, ShapeSpec])``. Class attributes ``makes_masks`` and
+``makes_reconstruction`` say what comes out.
+"""
+
+
+def build_decoders(cfg: CfgNode, backbone_shape: dict[str, ShapeSpec]) -> nn.ModuleList:
+    """Build ``MODEL.DECODERS`` in order; the first has to make masks."""
+    names = cfg.MODEL.DECODERS
+    if not names:
+        raise ConfigError("MODEL.DECODERS is empty; name at least one decoder")
+    classes = [look_up(DECODER_REGISTRY, name, "MODEL.DECODERS") for name in names]
+    if not classes[0].makes_masks:
+        raise ConfigError(
+            f"MODEL.DECODERS: {names[0]} makes no masks; put one that does in first place"
+        )
+    return nn.ModuleList(cls(cfg, backbone_shape) for cls in classes)

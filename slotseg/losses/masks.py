@@ -1,0 +1,112 @@
+"""Supervised masks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from torch import Tensor, nn
+
+from slotseg.errors import ConfigError, DatasetError
+from slotseg.losses.matcher import MaskMatcher
+from slotseg.losses.step import TrainingStep
+
+
+class MaskLoss(nn.Module):
+    """Pixel and dice loss between the first decoder's masks and the true segments.
+
+    Slots are matched to segments, the background being one of them, and every matched slot is
+    asked for its segment at the resolution of the masks; there each pixel's truth is the share
+    that each segment covers, so thin boundaries are not lost. Void pixels count nowhere.
+
+    * ``"ce"``: cross entropy of the softmax over slots, mean over pixels;
+    * ``"bce"``: binary cross entropy of every slot, mean over pixels and matched slots;
+    * dice (Milletari et al. 2016): ``1 - (2 |p t| + 1) / (|p| + |t| + 1)``, mean over matched
+      segments.
+
+    Args:
+        pixel_loss: "ce" or "bce".
+        pixel_weight, dice_weight: factors of the two losses.
+        matcher: pairs slots with segments.
+    """
+
+    @configurable
+    def __init__(
+        self, *, pixel_loss: str, pixel_weight: float, dice_weight: float, matcher: MaskMatcher
+    ) -> None:
+        super().__init__()
+        if pixel_loss not in ("ce", "bce"):
+            raise ConfigError(f"LOSSES.MASKS.PIXEL_LOSS: {pixel_loss!r} is unknown; ce or bce")
+        self.pixel_loss = pixel_loss
+        self.pixel_weight = pixel_weight
+        self.dice_weight = dice_weight
+        self.matcher = matcher
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``LOSSES.MASKS``."""
+        node = cfg.LOSSES.MASKS
+        return {
+            "pixel_loss": node.PIXEL_LOSS,
+            "pixel_weight": node.WEIGHT * node.PIXEL_WEIGHT,
+            "dice_weight": node.WEIGHT * node.DICE_WEIGHT,
+            "matcher": MaskMatcher(node.MATCH_PIXEL_WEIGHT, node.MATCH_DICE_WEIGHT),
+        }
+
+    def forward(self, step: TrainingStep) -> dict[str, Tensor]:
+        """``{"loss_mask_pixel": scalar, "loss_mask_dice": scalar}``."""
+        if step.segment_maps is None:
+            raise DatasetError(
+                f"{step.file_names[0]}: has no mask, but LOSSES.MASKS.WEIGHT is above 0; train on "
+                "a set with masks or set the weight to 0"
+            )
+        logits = step.decoded[0].mask_logits.float()
+        truth = coverage(step.segment_maps, logits.shape[-2:]).flatten(2)
+        log_masks = logits.flatten(2).log_softmax(dim=1)
+        slot_of = self.matcher(log_masks, truth, step.file_names)
+        matched = slot_of >= 0
+        # Row s of `chosen` is the log mask of the slot that answers for segment s.
+        index = slot_of.clamp_min(0).unsqueeze(2).expand(-1, -1, log_masks.shape[2])
+        chosen = log_masks.gather(1, index)
+        truth = truth * matched.unsqueeze(2)
+        known = truth.sum(dim=1, keepdim=True)
+        if self.pixel_loss == "ce":
+            pixel = -(chosen * truth).sum() / known.sum().clamp_min(1.0)
+        else:
+            pixel = _binary_cross_entropy(chosen, truth, known, matched)
+        dice = _dice(chosen.exp() * known, truth)[matched].sum() / matched.sum().clamp_min(1)
+        return {
+            "loss_mask_pixel": self.pixel_weight * pixel,
+            "loss_mask_dice": self.dice_weight * dice,
+        }
+
+
+def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """The share of every coarse pixel that each segment covers.
+
+    Args:
+        segment_maps: ``[B, H, W]`` int64, -1 for void.
+        size: (h, w) to average to, at most (H, W).
+
+    Returns:
+        ``[B, S, h, w]`` float32 with S = the highest index + 1; sums over S to 1 less the share
+        of void.
+    """
+    num_segments = max(int(segment_maps.max()) + 1, 1)
+    segments = torch.arange(num_segments, device=segment_maps.device).view(1, -1, 1, 1)
+    one_hot = (segment_maps.unsqueeze(1) == segments).float()
+    return F.interpolate(one_hot, size=size, mode="area")
+
+
+def _binary_cross_entropy(chosen: Tensor, truth: Tensor, known: Tensor, matched: Tensor) -> Tensor:
+    # log(1 - p) from log p; the clamp keeps the gradient finite where a slot owns a pixel.
+    log_other = torch.log1p(-chosen.exp().clamp_max(1.0 - 1e-6))
+    entropy = -(truth * chosen + (known - truth) * log_other)
+    pixels = known.sum(dim=2) * matched
+    return (entropy * matched.unsqueeze(2)).sum() / pixels.sum().clamp_min(1.0)
+
+
+def _dice(masks: Tensor, truth: Tensor) -> Tensor:
+    """Soft dice error ``[B, S]`` of ``[B, S, P]`` masks."""
+    overlap = (masks * truth).sum(dim=2)
+    return 1.0 - (2.0 * overlap + 1.0) / (masks.sum(dim=2) + truth.sum(dim=2) + 1.0)

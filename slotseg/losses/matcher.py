@@ -1,0 +1,89 @@
+"""Which slot answers for which true segment."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from slotseg.errors import NonFiniteLossError
+
+logger = logging.getLogger(__name__)
+
+
+class MaskMatcher:
+    """Hungarian matching of slots to true segments (Kuhn 1955, as in DETR, Carion et al. 2020).
+
+    Args:
+        pixel_weight: factor of the cross entropy a slot would pay for the segment's pixels.
+        dice_weight: factor of the soft dice error.
+    """
+
+    def __init__(self, pixel_weight: float, dice_weight: float) -> None:
+        self.pixel_weight = pixel_weight
+        self.dice_weight = dice_weight
+        self._warned_about_slots = False
+
+    @torch.no_grad()
+    def __call__(self, log_masks: Tensor, truth: Tensor, file_names: list[str]) -> Tensor:
+        """Match one batch.
+
+        Args:
+            log_masks: ``[B, K, P]`` float32, log of the masks (softmax over K) at P pixels.
+            truth: ``[B, S, P]`` float32, the share of each pixel that each segment covers; void
+                pixels are 0 everywhere, absent segments are 0 at every pixel.
+            file_names: for messages.
+
+        Returns:
+            ``[B, S]`` int64: the slot of each segment, -1 for absent segments and for those
+            beyond the number of slots.
+
+        Raises:
+            NonFiniteLossError: NaN or infinite costs, naming the files.
+        """
+        cost = self._cost(log_masks, truth)
+        if not torch.isfinite(cost).all():
+            bad = [
+                name
+                for name, finite in zip(
+                    file_names, torch.isfinite(cost).flatten(1).all(1), strict=True
+                )
+                if not finite
+            ]
+            raise NonFiniteLossError(
+                f"matching costs are not finite for {', '.join(bad)}; lower SOLVER.BASE_LR or "
+                "switch SOLVER.AMP.ENABLED off"
+            )
+        present = truth.sum(dim=2).gt(0).cpu()
+        costs = cost.cpu().numpy()
+        slot_of = torch.full(present.shape, -1, dtype=torch.int64)
+        for image, segments in enumerate(present):
+            index = segments.nonzero().squeeze(1)
+            slots, columns = linear_sum_assignment(costs[image][:, index.numpy()])
+            slot_of[image, index[torch.as_tensor(columns)]] = torch.as_tensor(slots)
+        self._warn_about_slots(present.sum(dim=1), log_masks.shape[1], file_names)
+        return slot_of.to(log_masks.device)
+
+    def _cost(self, log_masks: Tensor, truth: Tensor) -> Tensor:
+        """``[B, K, S]``."""
+        area = truth.sum(dim=2).clamp_min(1e-6)
+        cross_entropy = -(log_masks @ truth.transpose(1, 2)) / area.unsqueeze(1)
+        masks = log_masks.exp() * truth.sum(dim=1, keepdim=True)
+        overlap = masks @ truth.transpose(1, 2)
+        dice = 1.0 - 2.0 * overlap / (masks.sum(dim=2, keepdim=True) + area.unsqueeze(1))
+        return self.pixel_weight * cross_entropy + self.dice_weight * dice
+
+    def _warn_about_slots(self, counts: Tensor, num_slots: int, file_names: list[str]) -> None:
+        most = int(counts.max())
+        if most > num_slots and not self._warned_about_slots:
+            self._warned_about_slots = True
+            logger.warning(
+                "%s has %d segments (background included) but there are %d slots: the segments "
+                "beyond that are left out of the loss; raise MODEL.SLOTS.NUM_SLOTS or set "
+                "DATASETS.MAX_OBJECTS (said once)",
+                file_names[int(counts.argmax())],
+                most,
+                num_slots,
+            )

@@ -1,0 +1,30 @@
+"""What losses may look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from slotseg.decoders import Decoded
+from slotseg.slots import SlotState
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Inputs and outputs of one forward pass in training.
+
+    Attributes:
+        images: ``[B, 3, H, W]``, normalised.
+        slots: the grouping's output.
+        decoded: one entry for each decoder, in the order of ``MODEL.DECODERS``.
+        segment_maps: ``[B, H, W]`` int64, the true segment of every pixel, -1 for void; None when
+            the batch carries no masks.
+        file_names: of the images, for messages.
+    """
+
+    images: Tensor
+    slots: SlotState
+    decoded: list[Decoded]
+    segment_maps: Tensor | None
+    file_names: list[str]

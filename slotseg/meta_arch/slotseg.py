@@ -1,0 +1,222 @@
+"""The model: the only place where the rooms meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from torch import Tensor, nn
+
+from slotseg.decoders import Decoded, build_decoders
+from slotseg.errors import ConfigError, DatasetError
+from slotseg.losses import TrainingStep, build_losses
+from slotseg.slots import PixelTokens, SlotState, build_slot_grouping, build_slot_initializer
+
+
+@META_ARCH_REGISTRY.register()
+class SlotSeg(nn.Module):
+    """Image -> backbone -> slots -> decoders -> losses, or segments.
+
+    Args:
+        backbone: pixels to feature maps.
+        in_feature: name of the map whose pixels the slots compete for.
+        tokens: that map to a sequence of tokens.
+        initializer: tokens to initial slots.
+        grouping: tokens and initial slots to slots.
+        decoders: slots to masks and images; the first one's masks are the prediction.
+        losses: training signals by name.
+        pixel_mean, pixel_std: per channel, in 0..255 and in the order of ``INPUT.FORMAT``.
+        channels_last: keep images in channels_last memory order.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        in_feature: str,
+        tokens: nn.Module,
+        initializer: nn.Module,
+        grouping: nn.Module,
+        decoders: nn.ModuleList,
+        losses: nn.ModuleDict,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        channels_last: bool,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.in_feature = in_feature
+        self.tokens = tokens
+        self.initializer = initializer
+        self.grouping = grouping
+        self.decoders = decoders
+        self.losses = losses
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Build every room from ``cfg.MODEL`` and ``cfg.LOSSES``."""
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        in_feature = cfg.MODEL.SLOTS.IN_FEATURE
+        if in_feature not in shapes:
+            raise ConfigError(
+                f"MODEL.SLOTS.IN_FEATURE: the backbone has no output {in_feature!r}; choose from "
+                f"{', '.join(shapes)}"
+            )
+        decoders = build_decoders(cfg, shapes)
+        return {
+            "backbone": backbone,
+            "in_feature": in_feature,
+            "tokens": PixelTokens(cfg, shapes[in_feature].channels),
+            "initializer": build_slot_initializer(cfg),
+            "grouping": build_slot_grouping(cfg),
+            "decoders": decoders,
+            "losses": build_losses(cfg, decoders),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights and normalised images live."""
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses in training, segments otherwise.
+
+        Args:
+            batched_inputs: one dict an image, all of one size:
+
+                * ``image``: ``[3, H, W]`` uint8 in the order of ``INPUT.FORMAT``;
+                * ``segment_map``: ``[H, W]`` int64, the true segment of every pixel, -1 for void
+                  (training with masks only);
+                * ``height``, ``width``: size of the wanted output, default (H, W);
+                * ``file_name``: for messages.
+
+        Returns:
+            In training a dict of weighted scalar losses. In inference one dict an image:
+
+            * ``panoptic_seg``: ``[height, width]`` int32 segment ids, 0 for nothing, and
+              ``segments_info``, a list of dicts with ``id`` (slot + 1), ``category_id`` 0,
+              ``isthing``, ``area`` in pixels and ``slot``;
+            * ``slots``: ``[K, D]`` float32;
+            * ``slot_masks``: ``[K, h, w]`` float32, softmax over K, of the first decoder;
+            * ``attention``: ``[K, h', w']`` float32, softmax over K, of the last iteration;
+            * ``reconstruction``: ``[3, H, W]`` float32 in 0..255, if a decoder makes one.
+
+        Raises:
+            DatasetError: images of different sizes, or only some of them with masks.
+        """
+        images = self.preprocess(batched_inputs)
+        features = self.backbone(images)
+        tokens = self.tokens(features[self.in_feature])
+        slots = self.grouping(tokens, self.initializer(tokens))
+        decoded = [decoder(slots, features) for decoder in self.decoders]
+        if self.training:
+            return self.compute_losses(batched_inputs, images, slots, decoded)
+        return self.segment(batched_inputs, images, slots, decoded)
+
+    def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """Images as one normalised batch ``[B, 3, H, W]`` on the model's device."""
+        _reject_mixed_sizes(batched_inputs)
+        batch = torch.stack([x["image"] for x in batched_inputs]).to(self.device)
+        batch = (batch - self.pixel_mean) / self.pixel_std
+        return batch.contiguous(memory_format=self.memory_format)
+
+    def compute_losses(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        images: Tensor,
+        slots: SlotState,
+        decoded: list[Decoded],
+    ) -> dict[str, Tensor]:
+        """Weighted scalar losses by name, in float32 also under autocast."""
+        step = TrainingStep(
+            images=images,
+            slots=slots,
+            decoded=decoded,
+            segment_maps=_stack_segment_maps(batched_inputs, self.device),
+            file_names=[x.get("file_name", "an image") for x in batched_inputs],
+        )
+        with torch.autocast(self.device.type, enabled=False):
+            return {
+                name: value for loss in self.losses.values() for name, value in loss(step).items()
+            }
+
+    def segment(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        images: Tensor,
+        slots: SlotState,
+        decoded: list[Decoded],
+    ) -> list[dict[str, Any]]:
+        """Every pixel goes to the slot with the highest mask there."""
+        masks = decoded[0].mask_logits.softmax(dim=1)
+        outputs = [
+            {
+                "panoptic_seg": _segments(
+                    masks[i], x.get("height", images.shape[2]), x.get("width", images.shape[3])
+                ),
+                "slots": slots.slots[i].float(),
+                "slot_masks": masks[i],
+                "attention": slots.attention[i].float(),
+            }
+            for i, x in enumerate(batched_inputs)
+        ]
+        made = next((d.reconstruction for d in decoded if d.reconstruction is not None), None)
+        if made is not None:
+            made = F.interpolate(made, images.shape[-2:], mode="bilinear", align_corners=False)
+            made = (made * self.pixel_std + self.pixel_mean).clamp(0.0, 255.0)
+            for output, image in zip(outputs, made, strict=True):
+                output["reconstruction"] = image
+        return outputs
+
+
+def _segments(masks: Tensor, height: int, width: int) -> tuple[Tensor, list[dict[str, Any]]]:
+    """``[K, h, w]`` masks to a map of ids ``[height, width]`` and its segments."""
+    resized = F.interpolate(
+        masks.unsqueeze(0), size=(height, width), mode="bilinear", align_corners=False
+    )
+    winner = resized[0].argmax(dim=0)
+    areas = torch.bincount(winner.flatten(), minlength=masks.shape[0]).tolist()
+    segments_info = [
+        {"id": slot + 1, "category_id": 0, "isthing": True, "area": area, "slot": slot}
+        for slot, area in enumerate(areas)
+        if area > 0
+    ]
+    return (winner + 1).to(torch.int32), segments_info
+
+
+def _reject_mixed_sizes(batched_inputs: list[dict[str, Any]]) -> None:
+    first = batched_inputs[0]
+    for x in batched_inputs[1:]:
+        if x["image"].shape != first["image"].shape:
+            raise DatasetError(
+                f"{x.get('file_name', 'an image')}: size {tuple(x['image'].shape)} differs from "
+                f"{tuple(first['image'].shape)} of {first.get('file_name', 'an image')} in the "
+                "same batch; resize with INPUT.IMAGE_SIZE"
+            )
+
+
+def _stack_segment_maps(
+    batched_inputs: list[dict[str, Any]], device: torch.device
+) -> Tensor | None:
+    with_masks = [x for x in batched_inputs if "segment_map" in x]
+    if not with_masks:
+        return None
+    if len(with_masks) < len(batched_inputs):
+        without = next(x for x in batched_inputs if "segment_map" not in x)
+        raise DatasetError(
+            f"{without.get('file_name', 'an image')}: has no mask while others of its batch have; "
+            "do not mix sets with and without masks in DATASETS.TRAIN"
+        )
+    return torch.stack([x["segment_map"] for x in with_masks]).to(device)

@@ -1,0 +1,34 @@
+"""Feature maps to slots: tokens, initialisers and groupings."""
+
+from slotseg.slots.build import (
+    SLOT_GROUPING_REGISTRY,
+    SLOT_INITIALIZER_REGISTRY,
+    build_slot_grouping,
+    build_slot_initializer,
+)
+from slotseg.slots.initializers import (
+    GaussianInitializer,
+    LearnedInitializer,
+    OrthogonalInitializer,
+)
+from slotseg.slots.position import FourierPosition, SoftPosition, build_position
+from slotseg.slots.slot_attention import SlotAttention
+from slotseg.slots.state import SlotState
+from slotseg.slots.tokens import PixelTokens, Tokens
+
+__all__ = [
+    "SLOT_GROUPING_REGISTRY",
+    "SLOT_INITIALIZER_REGISTRY",
+    "FourierPosition",
+    "GaussianInitializer",
+    "LearnedInitializer",
+    "OrthogonalInitializer",
+    "PixelTokens",
+    "SlotAttention",
+    "SlotState",
+    "SoftPosition",
+    "Tokens",
+    "build_position",
+    "build_slot_grouping",
+    "build_slot_initializer",
+]

@@ -1,0 +1,140 @@
+"""Slot Attention."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor, nn
+
+from slotseg.errors import ConfigError
+from slotseg.slots.build import SLOT_GROUPING_REGISTRY
+from slotseg.slots.state import SlotState
+from slotseg.slots.tokens import Tokens
+
+
+@SLOT_GROUPING_REGISTRY.register()
+class SlotAttention(nn.Module):
+    """Slots compete for pixels over a few iterations (Locatello et al. 2020, algorithm 1).
+
+    Each iteration takes the softmax of the dot products over the *slots*, normalises it over the
+    pixels into a weighted mean of the values, and updates the slots by a GRU and a residual MLP.
+    The softmax and the normalisation over pixels run in float32 also under autocast.
+
+    Args:
+        dim: length D of slots and tokens.
+        iterations: number of rounds, at least 1.
+        mlp_dim: hidden units of the residual MLP.
+        epsilon: added to the attention before its normalisation over pixels.
+        bo_qsa: gradients flow through the last iteration only, straight through to the initial
+            slots (Jia et al. 2023, "Improving Object-centric Learning with Query Optimization").
+        self_attention_heads: heads of a residual self-attention between the slots after each
+            iteration; 0 leaves it out, as published.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        dim: int,
+        iterations: int,
+        mlp_dim: int,
+        epsilon: float,
+        bo_qsa: bool,
+        self_attention_heads: int,
+    ) -> None:
+        super().__init__()
+        if iterations < 1:
+            raise ConfigError(f"MODEL.SLOTS.GROUPING.ITERATIONS is {iterations}; give at least 1")
+        if self_attention_heads and dim % self_attention_heads:
+            raise ConfigError(
+                f"MODEL.SLOTS.GROUPING.SELF_ATTENTION_HEADS {self_attention_heads} does not "
+                f"divide MODEL.SLOTS.DIM {dim}"
+            )
+        self.iterations = iterations
+        self.epsilon = epsilon
+        self.bo_qsa = bo_qsa
+        self.scale = dim**-0.5
+        self.norm_tokens = nn.LayerNorm(dim)
+        self.norm_slots = nn.LayerNorm(dim)
+        self.norm_mlp = nn.LayerNorm(dim)
+        self.to_query = nn.Linear(dim, dim, bias=False)
+        self.to_key = nn.Linear(dim, dim, bias=False)
+        self.to_value = nn.Linear(dim, dim, bias=False)
+        self.gru = nn.GRUCell(dim, dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, mlp_dim), nn.ReLU(inplace=True), nn.Linear(mlp_dim, dim)
+        )
+        self.self_attention = (
+            SlotSelfAttention(dim, self_attention_heads) if self_attention_heads else nn.Identity()
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.SLOTS.GROUPING``."""
+        grouping = cfg.MODEL.SLOTS.GROUPING
+        return {
+            "dim": cfg.MODEL.SLOTS.DIM,
+            "iterations": grouping.ITERATIONS,
+            "mlp_dim": grouping.MLP_DIM,
+            "epsilon": grouping.EPSILON,
+            "bo_qsa": grouping.BO_QSA,
+            "self_attention_heads": grouping.SELF_ATTENTION_HEADS,
+        }
+
+    def forward(self, tokens: Tokens, initial: Tensor) -> SlotState:
+        """Group ``tokens`` of N = H * W pixels from the ``initial`` slots ``[B, K, D]``."""
+        values = self.norm_tokens(tokens.values)
+        keys, values = self.to_key(values), self.to_value(values)
+        slots = initial
+        for iteration in range(self.iterations):
+            if self.bo_qsa and iteration == self.iterations - 1:
+                slots = slots.detach() + initial - initial.detach()
+            slots, attention = self.iterate(slots, keys, values)
+        return SlotState(slots, attention.unflatten(2, tokens.grid))
+
+    def iterate(self, slots: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """One round.
+
+        Args:
+            slots: ``[B, K, D]``.
+            keys, values: ``[B, N, D]``.
+
+        Returns:
+            The new slots ``[B, K, D]`` and the attention ``[B, K, N]``, a softmax over K.
+        """
+        batch, num_slots, dim = slots.shape
+        queries = self.to_query(self.norm_slots(slots)) * self.scale
+        logits = queries @ keys.transpose(1, 2)
+        attention = logits.float().softmax(dim=1)
+        weights = attention + self.epsilon
+        weights = weights / weights.sum(dim=2, keepdim=True)
+        updates = weights.to(values.dtype) @ values
+        slots = self.gru(updates.reshape(-1, dim), slots.reshape(-1, dim).to(updates.dtype))
+        slots = slots.reshape(batch, num_slots, dim)
+        slots = slots + self.mlp(self.norm_mlp(slots))
+        return self.self_attention(slots), attention
+
+
+class SlotSelfAttention(nn.Module):
+    """Residual multi-head self-attention between the slots of an image (pre-norm).
+
+    Args:
+        dim: length D of a slot.
+        heads: number of heads, a divisor of ``dim``.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim)
+        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, slots: Tensor) -> Tensor:
+        """``[B, K, D]`` to the same shape."""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.to_qkv(self.norm(slots)).chunk(3, dim=-1)
+        )
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        return slots + self.out(mixed.transpose(1, 2).flatten(2))

@@ -1,0 +1,112 @@
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+
+from slotseg import get_cfg
+from slotseg.decoders import MaskProductDecoder, SpatialBroadcastDecoder, build_decoders
+from slotseg.errors import ConfigError
+from slotseg.slots import SlotState
+
+SHAPES = {"s2": ShapeSpec(channels=6, stride=2)}
+
+
+def make_state(batch=2, num_slots=3, dim=8):
+    torch.manual_seed(0)
+    return SlotState(torch.randn(batch, num_slots, dim), torch.full((batch, num_slots, 1, 1), 0.3))
+
+
+def make_broadcast(**options):
+    defaults = {
+        "dim": 8,
+        "resolution": (4, 6),
+        "channels": [8, 8],
+        "strides": [2, 1],
+        "kernel_size": 5,
+    }
+    torch.manual_seed(0)
+    return SpatialBroadcastDecoder(**{**defaults, **options})
+
+
+def test_broadcast_output_is_the_grid_times_the_strides():
+    decoded = make_broadcast()(make_state(), {})
+    assert decoded.mask_logits.shape == (2, 3, 8, 12)
+    assert decoded.reconstruction.shape == (2, 3, 8, 12)
+
+
+def test_broadcast_image_is_the_mask_weighted_sum_of_the_slots_alone():
+    """A slot decoded alone gives its own colours, since its mask is then 1 everywhere."""
+    decoder, state = make_broadcast(), make_state()
+    decoded = decoder(state, {})
+    alone = [
+        decoder(SlotState(state.slots[:, k : k + 1], state.attention), {}).reconstruction
+        for k in range(3)
+    ]
+    masks = decoded.mask_logits.softmax(dim=1)
+    expected = sum(masks[:, k : k + 1] * alone[k] for k in range(3))
+    torch.testing.assert_close(decoded.reconstruction, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_broadcast_published_size():
+    cfg = get_cfg()
+    decoder = SpatialBroadcastDecoder(cfg, SHAPES)
+    with torch.no_grad():
+        decoded = decoder(make_state(1, 2, 64), {})
+    assert decoded.reconstruction.shape == (1, 3, 128, 128)
+
+
+def make_product(quadratic=True):
+    torch.manual_seed(0)
+    return MaskProductDecoder(
+        slot_dim=8, in_feature="s2", in_channels=6, dim=4, quadratic=quadratic
+    )
+
+
+def test_product_masks_are_dot_products():
+    decoder, state = make_product(quadratic=False), make_state()
+    features = torch.randn(2, 6, 5, 7)
+    logits = decoder(state, {"s2": features}).mask_logits
+    slot = decoder.slot_embedding(state.slots[1, 2])
+    pixel = decoder.pixel_embedding(features)[1, :, 3, 4]
+    torch.testing.assert_close(logits[1, 2, 3, 4], slot @ pixel)
+    assert logits.shape == (2, 3, 5, 7)
+
+
+def test_product_window_is_quadratic_in_x_and_y():
+    decoder, state = make_product(), make_state(1, 1)
+    with torch.no_grad():
+        decoder.window.weight.zero_()
+        decoder.window.bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+        decoder.pixel_embedding.weight.zero_()
+        decoder.pixel_embedding.bias.zero_()
+    logits = decoder(state, {"s2": torch.zeros(1, 6, 3, 3)}).mask_logits[0, 0]
+    x, y = 1.0, -1.0  # the top right corner
+    expected = x * x + 2 * x * y + 3 * y * y + 4 * x + 5 * y + 6
+    torch.testing.assert_close(logits[0, 2], torch.tensor(expected))
+
+
+def test_slots_are_decoded_independently_of_their_order():
+    order = torch.tensor([2, 0, 1])
+    features = {"s2": torch.randn(2, 6, 5, 7)}
+    for decoder in (make_broadcast(), make_product()):
+        state = make_state()
+        plain = decoder(state, features).mask_logits
+        permuted = decoder(SlotState(state.slots[:, order], state.attention), features).mask_logits
+        torch.testing.assert_close(plain[:, order], permuted, atol=1e-5, rtol=1e-4)
+
+
+def test_logits_are_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        for decoder in (make_broadcast(), make_product()):
+            decoded = decoder(make_state(), {"s2": torch.randn(2, 6, 4, 4)})
+            assert decoded.mask_logits.dtype == torch.float32
+
+
+def test_wrong_configs_are_refused():
+    with pytest.raises(ConfigError, match="no output 's4'; choose from s2"):
+        MaskProductDecoder(get_cfg(overrides=["MODEL.MASK_PRODUCT.IN_FEATURE", "s4"]), SHAPES)
+    with pytest.raises(ConfigError, match="MODEL.DECODERS is empty"):
+        build_decoders(get_cfg(overrides=["MODEL.DECODERS", []]), SHAPES)
+    with pytest.raises(ConfigError, match="'Nonsense' is not registered"):
+        build_decoders(get_cfg(overrides=["MODEL.DECODERS", ["Nonsense"]]), SHAPES)
+    with pytest.raises(ConfigError, match="2 CHANNELS but 1 STRIDES"):
+        make_broadcast(strides=[2])
