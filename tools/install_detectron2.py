@@ -32,7 +32,7 @@ FROM_SOURCE = "pip install git+https://github.com/facebookresearch/detectron2.gi
 
 # What setuptools packs. Names and places are those of Detectron2's own setup.py; there are no
 # ext_modules and no requirements (SlotSeg's requirements.txt has them).
-SETUP_PY = '''\
+SETUP_PY = """\
 from setuptools import find_packages, setup
 
 projects = {
@@ -52,7 +52,7 @@ setup(
     package_data={"detectron2.model_zoo": ["configs/**/*.yaml", "configs/**/*.py"]},
     python_requires=">=3.6",
 )
-'''.replace("VERSION", VERSION)
+""".replace("VERSION", VERSION)
 
 
 class InstallError(Exception):
