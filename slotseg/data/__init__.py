@@ -1,1 +1,21 @@
-"""Data: sets and their registration, reading, mapping and loading."""
+"""Data: sets and their registration, reading, mapping and loading.
+
+Importing this package registers the data sets with Detectron2 and touches no file.
+"""
+
+from slotseg.data.datasets import register_clevr
+from slotseg.data.loader import build_test_loader, build_train_loader, epoch_length
+from slotseg.data.mapper import SceneMapper
+from slotseg.data.scene_folder import SceneWriter, is_complete, load_scenes
+
+register_clevr()
+
+__all__ = [
+    "SceneMapper",
+    "SceneWriter",
+    "build_test_loader",
+    "build_train_loader",
+    "epoch_length",
+    "is_complete",
+    "load_scenes",
+]

@@ -71,9 +71,7 @@ def read_mask(path: str) -> np.ndarray:
 def check_format(image_format: str) -> None:
     """Raise a ConfigError unless ``image_format`` is one that images can be read in."""
     if image_format not in FORMATS:
-        raise ConfigError(
-            f"INPUT.FORMAT is {image_format!r}, expected one of {', '.join(FORMATS)}"
-        )
+        raise ConfigError(f"INPUT.FORMAT is {image_format!r}, expected one of {', '.join(FORMATS)}")
 
 
 def _open(path: str) -> Image.Image:
@@ -93,7 +91,7 @@ def _open(path: str) -> Image.Image:
     # zlib and struct errors), so no narrower list is safe.
     except Exception as error:
         raise DatasetError(
-            f"{path}: cannot be read as an image ({_reason(error, path)}); it is damaged or cut "
+            f"{path}: cannot be read as an image ({_reason(error)}); it is damaged or cut "
             "short: make or download it again"
         ) from error
 
@@ -108,7 +106,7 @@ def _check_size(path: str, image: Image.Image) -> None:
         )
 
 
-def _reason(error: Exception, path: str) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image file"
     if isinstance(error, OSError) and error.strerror:
