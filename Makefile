@@ -11,6 +11,7 @@ export DETECTRON2_DATASETS ?= datasets
 # Worker processes of the test run.
 TEST_JOBS ?= 2
 TESTS ?= tests
+PIP_VERSION := 26.3
 
 PY := $(VENV)/bin/python
 # Stamps are written after the last step of an installation: an interrupted one is taken up again.
@@ -57,10 +58,14 @@ clean: ## remove caches and build products; environment, data and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find slotseg tests tools datasets -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# An environment whose pip does not run was cut off while it was made, or in pip's own upgrade.
 $(ENV): requirements.txt setup.py pyproject.toml tools/install_detectron2.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "error: Python 3.10 or newer is needed; name one: make PYTHON=python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+		rm -rf $(VENV)/lib/python*/site-packages/pip $(VENV)/lib/python*/site-packages/pip-*; \
+		echo $(PYTHON) -m venv $(VENV); $(PYTHON) -m venv $(VENV); }
+	$(PY) -m pip install pip==$(PIP_VERSION)
 	$(PY) -m pip install -r requirements.txt
 	$(PY) tools/install_detectron2.py
 	$(PY) -m pip install --no-deps --no-build-isolation --editable .

@@ -62,23 +62,25 @@ class InstallError(Exception):
 def find_installed() -> str | None:
     """Describe the Detectron2 that this Python would import; None if there is none.
 
-    Leftovers of an interrupted installation do not count: pip writes a distribution's records
+    A source tree (a development install, or PYTHONPATH) is taken as it is. In site-packages the
+    leftovers of an interrupted installation do not count: pip writes a distribution's records
     last, and every Python file that they name has to exist.
     """
     spec = importlib.util.find_spec("detectron2")
     if spec is None or not spec.origin:
         return None
     folder = Path(spec.origin).parent
-    try:
-        distribution = importlib.metadata.distribution("detectron2")
-    except importlib.metadata.PackageNotFoundError:
-        if folder.parent.name in ("site-packages", "dist-packages"):
-            return None
-        return f"Detectron2 {_read_version(folder)} in {folder} (not installed by pip)"
-    files = [file for file in distribution.files or [] if file.suffix == ".py"]
-    if not all(file.locate().exists() for file in files):
+    if folder.parent.name in ("site-packages", "dist-packages") and not _is_complete(folder):
         return None
-    return f"Detectron2 {distribution.version} in {folder}"
+    return f"Detectron2 {_read_version(folder)} in {folder}"
+
+
+def _is_complete(folder: Path) -> bool:
+    for distribution in importlib.metadata.distributions(path=[str(folder.parent)]):
+        files = [file for file in distribution.files or [] if file.suffix == ".py"]
+        if any(file.as_posix() == "detectron2/__init__.py" for file in files):
+            return all(file.locate().exists() for file in files)
+    return False
 
 
 def _read_version(folder: Path) -> str:
@@ -97,22 +99,27 @@ def download_sdist(folder: Path) -> Path:
     """
     try:
         from pip._internal.commands import create_command
+        from pip._internal.exceptions import PipError
         from pip._vendor.packaging.specifiers import SpecifierSet
     except ImportError as error:
         raise InstallError(f"pip is missing or too old ({error}): python -m ensurepip") from error
     command = create_command("download")
-    with command.main_context():
-        options, _ = command.parse_args([PROJECT, "--no-binary", ":all:"])
-        session = command.get_default_session(options)
-        finder = command._build_package_finder(options, session)
-        found = finder.find_best_candidate(PROJECT, SpecifierSet(f"=={VERSION}")).best_candidate
-        if found is None:
-            raise InstallError(
-                f"{PROJECT}=={VERSION} is not on the configured package index; give the file with "
-                f"--sdist, or install Detectron2 yourself: {FROM_SOURCE}"
-            )
-        response = session.get(found.link.url_without_fragment)
-        response.raise_for_status()
+    try:
+        with command.main_context():
+            options, _ = command.parse_args([PROJECT, "--no-binary", ":all:"])
+            session = command.get_default_session(options)
+            finder = command._build_package_finder(options, session)
+            found = finder.find_best_candidate(PROJECT, SpecifierSet(f"=={VERSION}")).best_candidate
+            if found is None:
+                raise InstallError(
+                    f"{PROJECT}=={VERSION} was not found: the package index that pip is configured "
+                    "for does not have it or cannot be reached; give the file with --sdist, or "
+                    f"install Detectron2 yourself: {FROM_SOURCE}"
+                )
+            response = session.get(found.link.url_without_fragment)
+            response.raise_for_status()
+    except PipError as error:
+        raise InstallError(f"pip could not fetch {PROJECT}: {_one_line(error)}") from error
     path = folder / found.link.filename
     path.write_bytes(response.content)
     return path
