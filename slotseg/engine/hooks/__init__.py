@@ -1,0 +1,19 @@
+"""Per-step bookkeeping, one hook a file."""
+
+from slotseg.engine.hooks.best_checkpoint import BestCheckpoint
+from slotseg.engine.hooks.evaluation import Evaluation
+from slotseg.engine.hooks.metric_writer import MetricWriter
+from slotseg.engine.hooks.periodic_checkpoint import PeriodicCheckpoint
+from slotseg.engine.hooks.progress_bar import ProgressBar
+from slotseg.engine.hooks.run_record import RunRecord
+from slotseg.engine.hooks.slot_monitor import SlotMonitor
+
+__all__ = [
+    "BestCheckpoint",
+    "Evaluation",
+    "MetricWriter",
+    "PeriodicCheckpoint",
+    "ProgressBar",
+    "RunRecord",
+    "SlotMonitor",
+]

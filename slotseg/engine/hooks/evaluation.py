@@ -1,0 +1,71 @@
+"""Score the model while it trains, and at the end."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from detectron2.engine.train_loop import HookBase
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+
+from slotseg.engine.hooks.schedule import is_due
+from slotseg.engine.results import RESULTS_FILE, flatten_results, format_results, write_results
+from slotseg.engine.rng import forked_rng
+
+
+class Evaluation(HookBase):
+    """Runs the trainer's ``test`` every ``period`` iterations and after the last one.
+
+    It draws its randomness from a generator of its own, so that the weights do not depend on
+    whether or how often they are scored. ``results.json`` is written once training is complete;
+    its presence means that the run is finished.
+
+    Args:
+        period: iterations; 0: only at the end.
+        seed: for randomness in inference (sampled initial slots).
+    """
+
+    def __init__(self, period: int, seed: int) -> None:
+        self._period = period
+        self._seed = seed
+
+    def before_train(self) -> None:
+        path = os.path.join(self.trainer.cfg.OUTPUT_DIR, RESULTS_FILE)
+        if comm.is_main_process() and PathManager.exists(path):
+            PathManager.rm(path)
+
+    def after_step(self) -> None:
+        if is_due(self.trainer.iter, self._period, self.trainer.max_iter):
+            self._evaluate()
+            self.trainer.evaluated_at = self.trainer.iter
+            self._log_scalars()
+
+    def after_train(self) -> None:
+        trainer = self.trainer
+        if trainer.iter < trainer.max_iter:
+            return
+        if trainer.evaluated_at != trainer.max_iter - 1:
+            # Killed between the last checkpoint and results.json.
+            self._evaluate()
+        if comm.is_main_process():
+            write_results(trainer.results, os.path.join(trainer.cfg.OUTPUT_DIR, RESULTS_FILE))
+
+    def _evaluate(self) -> None:
+        with forked_rng(self._seed):
+            self.trainer.results = self.trainer.test(self.trainer.cfg, self.trainer.plain_model)
+        # The slowest rank sets the pace; nobody runs ahead into the next step's collectives.
+        comm.synchronize()
+        if comm.is_main_process() and self.trainer.results:
+            self.trainer.logger.info(
+                f"Scores after {self.trainer.steps_done} iterations:\n"
+                + format_results(self.trainer.results)
+            )
+
+    def _log_scalars(self) -> None:
+        results = self.trainer.results
+        for name, scores in results.items():
+            prefix = f"{name}/" if len(results) > 1 else ""
+            for key, value in flatten_results(scores).items():
+                if math.isfinite(value):
+                    self.trainer.storage.put_scalar(prefix + key, value, smoothing_hint=False)

@@ -1,0 +1,108 @@
+"""What a run was: command, seed, versions, machine, time."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from detectron2.engine.train_loop import HookBase
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+
+from slotseg.engine.run_info import command_line, machine, versions
+from slotseg.files import write_atomically
+
+RUN_FILE = "run.json"
+
+
+class RunRecord(HookBase):
+    """Writes ``run.json`` and ``config.yaml`` at the start and completes ``run.json`` at the end.
+
+    ``train_seconds`` is the wall time of the training steps that led to the weights, waiting for
+    data included, evaluation, monitoring and saving excluded; ``total_seconds`` includes them.
+    Both are part of the training state: they add up over resumes, and steps that a kill undid do
+    not count. Must be the first hook.
+    """
+
+    def __init__(self) -> None:
+        self._train_seconds = 0.0
+        self._total_seconds = 0.0
+        self._started = ""
+        self._step_began = 0.0
+        self._last_seen = time.perf_counter()
+
+    def before_train(self) -> None:
+        self._started = self._started or _now()
+        self._last_seen = time.perf_counter()
+        if comm.is_main_process():
+            config = os.path.join(self.trainer.cfg.OUTPUT_DIR, "config.yaml")
+            write_atomically(config, self.trainer.cfg.dump())
+            self._write(finished=None)
+
+    def before_step(self) -> None:
+        self._step_began = time.perf_counter()
+
+    def after_step(self) -> None:
+        self._train_seconds += time.perf_counter() - self._step_began
+
+    def after_train(self) -> None:
+        if comm.is_main_process():
+            complete = self.trainer.iter >= self.trainer.max_iter
+            self._write(finished=_now() if complete else None)
+
+    def state_dict(self) -> dict[str, Any]:
+        self._count()
+        return {
+            "train_seconds": self._train_seconds,
+            "total_seconds": self._total_seconds,
+            "started": self._started,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._train_seconds = state["train_seconds"]
+        self._total_seconds = state["total_seconds"]
+        self._started = state["started"]
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        self._total_seconds += now - self._last_seen
+        self._last_seen = now
+
+    def _write(self, finished: str | None) -> None:
+        self._count()
+        record = {
+            "command": command_line(),
+            "seed": max(self.trainer.cfg.SEED, 0),
+            "iterations": self.trainer.steps_done,
+            "max_iterations": self.trainer.max_iter,
+            "train_seconds": round(self._train_seconds, 3),
+            "total_seconds": round(self._total_seconds, 3),
+            "started": self._started,
+            "finished": finished,
+            "processes": comm.get_world_size(),
+            "parameters": sum(p.numel() for p in self.trainer.plain_model.parameters()),
+            "versions": versions(),
+            "machine": machine(self.trainer.device),
+        }
+        path = os.path.join(self.trainer.cfg.OUTPUT_DIR, RUN_FILE)
+        write_atomically(path, json.dumps(record, indent=2) + "\n")
+
+
+def read_run_record(output_dir: str) -> dict[str, Any]:
+    """The record of the run in ``output_dir``; empty if there is none or it cannot be read."""
+    path = os.path.join(output_dir, RUN_FILE)
+    if not PathManager.isfile(path):
+        return {}
+    with PathManager.open(path, "r") as file:
+        try:
+            record = json.load(file)
+        except ValueError:
+            return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
