@@ -47,7 +47,9 @@ setup(
         "tensorboard>=2.10",
         "tqdm>=4.64",
         "Jinja2>=3.0",
+        "MarkupSafe>=2.0",
         "tfrecord>=1.14",
+        "protobuf>=3.20",
         # What Detectron2's Python imports.
         "fvcore>=0.1.5,<0.1.6",
         "iopath>=0.1.8",
@@ -62,6 +64,7 @@ setup(
     extras_require={
         "dev": [
             "hypothesis>=6.60",
+            "packaging>=21",
             "pytest>=7.2",
             "pytest-xdist>=3.0",
             "ruff>=0.17",

@@ -125,7 +125,7 @@ def download_sdist(folder: Path) -> Path:
     return path
 
 
-def check_hash(path: Path, expected: str = SHA256) -> None:
+def check_hash(path: Path, expected: str) -> None:
     """Raise :class:`InstallError` unless the file has the expected SHA-256."""
     actual = hashlib.sha256(path.read_bytes()).hexdigest()
     if actual != expected:
@@ -177,7 +177,7 @@ def install(sdist: Path | None = None) -> None:
         if sdist is None:
             print(f"Downloading {PROJECT}=={VERSION}")
             sdist = download_sdist(folder)
-        check_hash(sdist)
+        check_hash(sdist, SHA256)
         print("Building a wheel of its Python files")
         wheel = build_wheel(sdist, folder)
         install_wheel(wheel)
@@ -204,7 +204,11 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # network errors of pip's session are OSErrors as well
         print(f"error: could not install Detectron2: {_one_line(error)}", file=sys.stderr)
         return 1
-    print(f"Installed {find_installed()}")
+    installed = find_installed()
+    if not installed:
+        print("error: pip installed Detectron2 where this Python does not find it", file=sys.stderr)
+        return 1
+    print(f"Installed {installed}")
     return 0
 
 
