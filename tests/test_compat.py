@@ -251,6 +251,17 @@ def test_everything_that_slotseg_uses_of_detectron2_imports():
     assert torch.__version__ in collect_env_info()
 
 
+def test_the_environment_report_works_where_there_is_a_gpu(monkeypatch):
+    """Detectron2 asks its operators about CUDA then; default_setup prints the answer."""
+    from detectron2.utils.collect_env import collect_env_info
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "A GPU")
+    assert "A GPU (arch=9.0)" in collect_env_info()
+
+
 def test_coco_evaluation_has_an_implementation():
     from detectron2.evaluation import coco_evaluation
     from pycocotools.cocoeval import COCOeval
