@@ -20,6 +20,8 @@ from types import ModuleType
 import pytest
 from packaging.requirements import Requirement
 
+# pip, which the download runs inside this process, imports distutils; setuptools comments on that.
+pytestmark = pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
