@@ -106,7 +106,7 @@ class SceneMapper:
             "image_id": dataset_dict["image_id"],
             "height": height,
             "width": width,
-            "image": torch.from_numpy(np.ascontiguousarray(inputs.image.transpose(2, 0, 1))),
+            "image": torch.from_numpy(np.array(inputs.image.transpose(2, 0, 1), order="C")),
         }
         if mask is not None:
             num_objects = dataset_dict["num_objects"]
