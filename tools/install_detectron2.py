@@ -138,7 +138,7 @@ def build_wheel(sdist: Path, folder: Path) -> Path:
     """Pack the Python of ``sdist`` as a wheel named detectron2, inside ``folder``."""
     source = folder / "source"
     with tarfile.open(sdist) as archive:
-        if sys.version_info >= (3, 12) or hasattr(tarfile, "data_filter"):
+        if hasattr(tarfile, "data_filter"):
             archive.extractall(source, filter="data")
         else:  # early patch releases of 3.10 and 3.11; the hash has been checked
             archive.extractall(source)
