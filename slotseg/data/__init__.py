@@ -3,7 +3,7 @@
 Importing this package registers the data sets with Detectron2 and touches no file.
 """
 
-from slotseg.data.datasets import register_clevr
+from slotseg.data.datasets import load_scene_dicts, register_clevr
 from slotseg.data.loader import build_test_loader, build_train_loader, epoch_length
 from slotseg.data.mapper import SceneMapper
 from slotseg.data.scene_folder import SceneWriter, is_complete, load_scenes
@@ -17,5 +17,6 @@ __all__ = [
     "build_train_loader",
     "epoch_length",
     "is_complete",
+    "load_scene_dicts",
     "load_scenes",
 ]

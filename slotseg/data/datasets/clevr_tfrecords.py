@@ -88,8 +88,11 @@ def convert_clevr_with_masks(
         )
         if count > 0
     ]
-    if not splits:
-        raise DatasetError(f"{tfrecords}: nothing to convert, every split has 0 scenes")
+    if not splits or min(num_train, num_val) < 0:
+        raise DatasetError(
+            f"{tfrecords}: nothing to convert with {num_train} scenes for training and {num_val} "
+            "for validation; give positive numbers"
+        )
     missing = [s for s in splits if not is_complete(s.folder, s.source, s.num_scenes)]
     if missing:
         with _Workers(num_workers) as workers:
