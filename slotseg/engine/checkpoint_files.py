@@ -16,7 +16,10 @@ from detectron2.utils.file_io import PathManager
 from slotseg.errors import CheckpointError
 
 PARTIAL = ".partial"
+_LEFT_OVER = re.compile(r"\.partial(-\d+)?$")
 _PERIODIC = re.compile(r"^model_(\d{7,})\.pth$")
+# How torch names what it refused to call.
+_FORBIDDEN = re.compile(r"Unsupported global: GLOBAL (\S+)")
 _SAFE_SCALARS = (str, int, float, bool, type(None), torch.Size, torch.dtype)
 
 
@@ -88,14 +91,14 @@ def load_file(path: str, *, trust_pickle: bool = False) -> dict[str, Any]:
     if problem:
         raise CheckpointError(f"{path}: the checkpoint is damaged ({problem})")
     try:
-        data = torch.load(local, map_location="cpu", weights_only=True)
+        data = torch.load(local, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
-        if not trust_pickle:
-            raise CheckpointError(
-                f"{path}: holds more than tensors and plain values, and reading it could execute "
-                "code; if you trust its source add MODEL.TRUST_PICKLE True"
-            ) from error
-        data = torch.load(local, map_location="cpu", weights_only=False)
+        needed = _FORBIDDEN.search(str(error))
+        raise CheckpointError(
+            f"{path}: holds more than tensors and plain values"
+            f"{f' ({needed.group(1)})' if needed else ''}, and reading it could execute code; if "
+            "you trust its source add MODEL.TRUST_PICKLE True"
+        ) from error
     except Exception as error:
         raise CheckpointError(
             f"{path}: cannot be read as a checkpoint ({_first_line(error)})"
@@ -152,7 +155,7 @@ def remove_partial_files(folder: str) -> None:
     if is_remote(folder) or not PathManager.isdir(folder):
         return
     for name in PathManager.ls(folder):
-        if name.endswith(PARTIAL):
+        if _LEFT_OVER.search(name):
             _remove_if_there(os.path.join(folder, name))
 
 

@@ -15,7 +15,7 @@ from slotseg.engine.cli import user_errors
 from slotseg.engine.defaults import setup
 from slotseg.engine.hooks.run_record import read_run_record
 from slotseg.engine.results import (
-    EVAL_ONLY_FILE,
+    EVAL_ONLY_FOLDER,
     RESULTS_FILE,
     Results,
     format_results,
@@ -59,7 +59,7 @@ def train(cfg: CfgNode, *, resume: bool = False) -> Results:
 def evaluate_weights(cfg: CfgNode) -> Results:
     """Score ``MODEL.WEIGHTS``, or the best checkpoint in ``OUTPUT_DIR``, or the last one.
 
-    Prints a table and writes ``OUTPUT_DIR/results_eval.json``; a run's own ``results.json`` stays.
+    Prints a table and writes ``OUTPUT_DIR/eval_only/results.json``; a run's own results stay.
 
     Raises:
         CheckpointError: there are no weights, or they are of another model.
@@ -68,12 +68,16 @@ def evaluate_weights(cfg: CfgNode) -> Results:
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST: empty; name a data set to score on")
     weights = cfg.MODEL.WEIGHTS or find_trained_weights(cfg.OUTPUT_DIR)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, EVAL_ONLY_FOLDER)
+    cfg.freeze()
     model = Trainer.build_model(cfg)
     load_weights(model, weights, trust_pickle=cfg.MODEL.TRUST_PICKLE)
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         print(format_results(results))
-        write_results(results, os.path.join(cfg.OUTPUT_DIR, EVAL_ONLY_FILE))
+        write_results(results, os.path.join(cfg.OUTPUT_DIR, RESULTS_FILE))
     return results
 
 

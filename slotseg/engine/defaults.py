@@ -106,7 +106,6 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     logger.info(f"Command: {command_line()}")
     found = versions() | machine(torch.device(cfg.MODEL.DEVICE))
     logger.info(", ".join(f"{key} {value}" for key, value in found.items()))
-    logger.debug(f"Config:\n{cfg.dump()}")
     seed_all(max(cfg.SEED, 0) + rank)
     if not getattr(args, "eval_only", False):
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK

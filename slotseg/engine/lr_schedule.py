@@ -33,7 +33,8 @@ class IterationLR(LambdaLR):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to the saved iteration and set the learning rates that belong to it."""
         self.last_epoch = int(state_dict["iteration"])
-        self._last_lr = self.get_lr()
+        multipliers = [multiplier(self.last_epoch) for multiplier in self.lr_lambdas]
+        self._last_lr = [b * m for b, m in zip(self.base_lrs, multipliers, strict=True)]
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
 

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from slotseg.files import write_atomically
 
 RESULTS_FILE = "results.json"
-EVAL_ONLY_FILE = "results_eval.json"
+EVAL_ONLY_FOLDER = "eval_only"
 
 Results = dict[str, dict[str, dict[str, float]]]
 

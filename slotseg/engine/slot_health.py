@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-HEALTHY, WARNING, ERROR = "healthy", "warning", "error"
+HEALTHY, WARNING, COLLAPSED = "healthy", "warning", "collapsed"
 
 # Above this normalised entropy no pixel really belongs to a slot.
 _UNIFORM_ENTROPY = 0.95
@@ -25,7 +25,7 @@ class SlotStatistics:
     """Means over the images of a batch.
 
     Attributes:
-        slot_similarity: cosine similarity of two different slots of an image, mean over pairs;
+        similarity: cosine similarity of two different slots of an image, mean over pairs;
             1: all slots alike, 0: orthogonal on average. 0 with a single slot.
         mask_entropy: entropy of a pixel's distribution over the K slots divided by log K, mean
             over pixels; 0: every pixel belongs to one slot, 1: every mask is uniform.
@@ -34,7 +34,7 @@ class SlotStatistics:
         largest_share: share of the pixels that the slot with most pixels wins.
     """
 
-    slot_similarity: float
+    similarity: float
     mask_entropy: float
     slots_in_use: float
     largest_share: float
@@ -46,7 +46,7 @@ class SlotStatistics:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: ``level`` is ``warning`` or ``error``."""
+    """One thing that is wrong: ``level`` is ``warning`` or ``collapsed``."""
 
     level: str
     message: str
@@ -65,7 +65,7 @@ def slot_statistics(outputs: Sequence[Mapping[str, Any]]) -> SlotStatistics:
     winners = masks.argmax(dim=1).flatten(1)
     shares = torch.stack([(winners == k).double().mean(1) for k in range(masks.shape[1])], dim=1)
     return SlotStatistics(
-        slot_similarity=_mean_similarity(slots),
+        similarity=_mean_similarity(slots),
         mask_entropy=_mean_entropy(masks),
         slots_in_use=float((shares > 0).double().sum(1).mean()),
         largest_share=float(shares.amax(1).mean()),
@@ -86,28 +86,28 @@ def diagnose(
         statistics: of a probe batch.
         gradient_norms: of the rooms, from the last training step; may be empty.
         num_slots: K.
-        similarity_warning, similarity_error: limits on ``slot_similarity``.
+        similarity_warning, similarity_error: limits on ``similarity``.
     """
     findings: list[Finding] = []
-    alike = statistics.slot_similarity
+    alike = statistics.similarity
     if num_slots > 1 and alike > similarity_warning:
-        level = ERROR if alike > similarity_error else WARNING
-        state = "have become" if level == ERROR else "are becoming"
+        level = COLLAPSED if alike > similarity_error else WARNING
+        state = "have become" if level == COLLAPSED else "are becoming"
         findings.append(Finding(level, f"the slots {state} alike {_similarity_advice(alike)}"))
     if num_slots > 1 and statistics.slots_in_use < _SINGLE_OWNER:
-        findings.append(Finding(ERROR, _single_owner_advice(statistics)))
+        findings.append(Finding(COLLAPSED, _single_owner_advice(statistics)))
     if num_slots > 1 and statistics.mask_entropy > _UNIFORM_ENTROPY:
-        findings.append(Finding(ERROR, _uniform_advice(statistics.mask_entropy)))
+        findings.append(Finding(COLLAPSED, _uniform_advice(statistics.mask_entropy)))
     for room, norm in gradient_norms.items():
         if norm < _DEAD_GRADIENT:
-            findings.append(Finding(ERROR, _dead_advice(room, norm)))
-    return sorted(findings, key=lambda finding: finding.level != ERROR)
+            findings.append(Finding(COLLAPSED, _dead_advice(room, norm)))
+    return sorted(findings, key=lambda finding: finding.level != COLLAPSED)
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """``healthy``, ``warning`` or ``error``: the worst level."""
+    """``healthy``, ``warning`` or ``collapsed``: the worst level."""
     levels = {finding.level for finding in findings}
-    return next((level for level in (ERROR, WARNING) if level in levels), HEALTHY)
+    return next((level for level in (COLLAPSED, WARNING) if level in levels), HEALTHY)
 
 
 def _mean_similarity(slots: Tensor) -> float:

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 import torch.distributed
+import yaml
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine.hooks import IterationTimer
 from detectron2.engine.train_loop import HookBase, TrainerBase
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import (
@@ -172,10 +173,10 @@ class Trainer(TrainerBase):
         results: Results = OrderedDict()
         for index, name in enumerate(cfg.DATASETS.TEST):
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
-            if isinstance(evaluator, list):
-                evaluator = DatasetEvaluators(evaluator)
             loader = cls.build_test_loader(cfg, name)
-            results[name] = evaluate(model, loader, evaluator, title=f"evaluating {name}")
+            # Sampled initial slots: the same for the same weights, whatever ran before.
+            with forked_rng(max(cfg.SEED, 0)):
+                results[name] = evaluate(model, loader, evaluator, title=f"evaluating {name}")
         return results
 
     def build_hooks(self) -> list[HookBase | None]:
@@ -254,8 +255,9 @@ class Trainer(TrainerBase):
         with EventStorage(self.start_iter) as self.storage:
             try:
                 self.before_train()
-                self._batch_source = self._open_data()
-                self._restore_rng()
+                if self.start_iter < self.max_iter:
+                    self._batch_source = self._open_data()
+                    self._restore_rng()
                 for iteration in range(self.start_iter, self.max_iter):
                     self.iter = iteration
                     self.before_step()
@@ -392,9 +394,10 @@ class Trainer(TrainerBase):
             drop_lines_from(os.path.join(self.cfg.OUTPUT_DIR, name), self.start_iter)
 
     def _report_config_changes(self, saved: str) -> None:
-        before, now = saved.splitlines(), self.cfg.dump().splitlines()
-        for line in (x for x in now if x not in before):
-            self.logger.warning(f"Config differs from the checkpoint's: now {line.strip()}")
+        before, now = (_flatten(yaml.safe_load(text) or {}) for text in (saved, self.cfg.dump()))
+        for key, value in now.items():
+            if key in before and before[key] != value and key != "OUTPUT_DIR":
+                self.logger.warning(f"{key} was {before[key]} in the checkpoint and is now {value}")
 
 
 def _distributed(model: nn.Module) -> nn.Module:
@@ -405,8 +408,15 @@ def _distributed(model: nn.Module) -> nn.Module:
         model,
         # None is what torch wants for a model on the CPU.
         device_ids=[torch.cuda.current_device()] if on_gpu else None,
-        broadcast_buffers=False,
     )
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        path = f"{prefix}{key}"
+        flat |= _flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return flat
 
 
 class _Deferred(EventWriter):

@@ -28,7 +28,7 @@ class SlotMonitor(HookBase):
     """Looks at the slots of the same few images every ``period`` iterations and at the end.
 
     Logs the scalars ``slot_monitor/*`` (see :class:`slotseg.engine.slot_health.SlotStatistics`,
-    and ``slot_monitor/gradient_norm/<room>`` of that iteration's step before clipping), adds a
+    and ``slot_monitor/grad_norm/<room>`` of that iteration's step before clipping), adds a
     line to ``OUTPUT_DIR/monitor.jsonl``, and puts what is wrong into words. While the learning
     rate still warms up nothing is called wrong yet, since slots always start alike.
 
@@ -45,7 +45,7 @@ class SlotMonitor(HookBase):
         self._seed = max(cfg.SEED, 0)
         self._probe: list[list[dict[str, Any]]] | None = None
         self._gradient_norms: dict[str, Tensor] = {}
-        self._enabled = comm.is_main_process()
+        self._enabled = comm.is_main_process() and cfg.SLOT_MONITOR.IMAGES > 0
 
     def after_backward(self) -> None:
         """Called by the trainer with all gradients in place, not yet clipped."""
@@ -94,7 +94,7 @@ class SlotMonitor(HookBase):
         return batches
 
     def _log_scalars(self, statistics: slot_health.SlotStatistics, norms: dict[str, float]) -> None:
-        scalars = statistics.as_dict() | {f"gradient_norm/{k}": v for k, v in norms.items()}
+        scalars = statistics.as_dict() | {f"grad_norm/{k}": v for k, v in norms.items()}
         for name, value in scalars.items():
             self.trainer.storage.put_scalar(f"slot_monitor/{name}", value, smoothing_hint=False)
 
@@ -109,19 +109,19 @@ class SlotMonitor(HookBase):
         line = {
             "iteration": self.trainer.iter,
             **statistics.as_dict(),
-            "gradient_norm": norms,
+            "grad_norms": norms,
             "verdict": verdict,
-            "messages": [finding.message for finding in findings],
+            "message": "; ".join(finding.message for finding in findings),
         }
         path = os.path.join(self._cfg.OUTPUT_DIR, MONITOR_FILE)
         with PathManager.open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
         _logger.info(
-            f"Slots: similarity {statistics.slot_similarity:.2f}, mask entropy "
+            f"Slots: similarity {statistics.similarity:.2f}, mask entropy "
             f"{statistics.mask_entropy:.2f}, {statistics.slots_in_use:.1f} in use, largest "
             f"{statistics.largest_share:.0%} of the pixels ({verdict})"
         )
         if not warming_up:
             for finding in findings:
-                level = logging.ERROR if finding.level == slot_health.ERROR else logging.WARNING
+                level = logging.ERROR if finding.level == slot_health.COLLAPSED else logging.WARNING
                 _logger.log(level, f"Slot monitor: {finding.message}")

@@ -1,0 +1,129 @@
+"""What ``tools/demo.py`` does: segments and slots of image files, drawn into a folder."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+from tqdm import tqdm
+
+from slotseg.engine.checkpoint import find_trained_weights
+from slotseg.engine.cli import one_line
+from slotseg.engine.predictor import Predictor
+from slotseg.errors import DatasetError, SlotSegError
+from slotseg.files import write_atomically
+from slotseg.visualization import draw_segments, draw_slot_sheet
+
+# What a folder or a pattern is searched for; a file named in full may end as it likes.
+_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def run_demo(cfg: CfgNode, inputs: Sequence[str], output: str, *, slots: bool = False) -> int:
+    """Draw every input image; one that cannot be drawn is reported and skipped.
+
+    Writes ``<name>_segments.png`` and, if asked, ``<name>_slots.png`` for every image. An input is
+    never overwritten.
+
+    Args:
+        cfg: of the model. Empty ``MODEL.WEIGHTS`` takes the trained weights in ``OUTPUT_DIR``.
+        inputs: files, folders (their images) and glob patterns.
+        output: folder of the pictures; made if it is not there.
+        slots: also draw every slot's mask.
+
+    Returns:
+        The number of inputs that could not be drawn.
+
+    Raises:
+        SlotSegError: no model, or nothing to draw at all.
+    """
+    files, problems = find_images(inputs)
+    for problem in problems:
+        _complain(problem)
+    if not files:
+        raise DatasetError("no image to draw among the inputs; give files, folders or patterns")
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS or find_trained_weights(cfg.OUTPUT_DIR)
+    predictor = Predictor(cfg)
+    kept = {os.path.realpath(file) for file in files}
+    failed = len(problems)
+    for file, name in tqdm(output_names(files), desc="drawing", unit="image", disable=None):
+        try:
+            prediction = predictor.predict_file(file)
+            base = os.path.join(output, name)
+            segments = draw_segments(
+                prediction.image, prediction.segments, prediction.segments_info
+            )
+            _save(segments, f"{base}_segments.png", kept)
+            if slots:
+                _save(
+                    draw_slot_sheet(prediction.image, prediction.masks), f"{base}_slots.png", kept
+                )
+        except SlotSegError as error:
+            _complain(one_line(error))
+            failed += 1
+    return failed
+
+
+def find_images(inputs: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Files that the inputs stand for, each once, in order; and what stands for none.
+
+    A folder stands for the images in it (not in its subfolders), a pattern for what it matches.
+    """
+    files: dict[str, None] = {}
+    problems = []
+    for entry in inputs:
+        if PathManager.isdir(entry):
+            found = sorted(os.path.join(entry, name) for name in PathManager.ls(entry))
+            found = [path for path in found if path.lower().endswith(_EXTENSIONS)]
+            problem = f"{entry}: no images in this folder ({', '.join(_EXTENSIONS)})"
+        elif PathManager.isfile(entry):
+            found, problem = [entry], ""
+        elif glob.has_magic(entry):
+            found = sorted(
+                path for path in glob.glob(entry, recursive=True) if os.path.isfile(path)
+            )
+            problem = f"{entry}: nothing matches this pattern"
+        else:
+            found, problem = [], f"{entry}: no such file or folder"
+        if not found:
+            problems.append(problem)
+        files.update(dict.fromkeys(found))
+    return list(files), problems
+
+
+def output_names(files: Sequence[str]) -> list[tuple[str, str]]:
+    """(file, name without extension) with a number where two files would share a name."""
+    taken: set[str] = set()
+    named = []
+    for file in files:
+        stem = os.path.splitext(os.path.basename(file))[0]
+        name, number = stem, 1
+        while name in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        named.append((file, name))
+    return named
+
+
+def _save(picture: np.ndarray, path: str, kept: set[str]) -> None:
+    if os.path.realpath(path) in kept:
+        raise DatasetError(f"{path}: is one of the inputs; choose another --output")
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    try:
+        write_atomically(path, file.getvalue())
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _complain(message: str) -> None:
+    tqdm.write(f"error: {message}", file=sys.stderr)
