@@ -1,0 +1,367 @@
+"""One self-contained HTML file about a training run: scores, curves, pictures, how it was made."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from slotseg.evaluation.slot_evaluator import DEFINITIONS
+from slotseg.files import write_atomically
+from slotseg.visualization.examples import GROUPS, Example, Panel, example_panels
+from slotseg.visualization.overlays import enlarge, enlargement
+from slotseg.visualization.plots import chart_svg, run_charts, series_color
+from slotseg.visualization.run_folder import RunFolder
+
+HEADLINE = ("ARI", "FG-ARI", "mBO", "mIoU")
+UNDEFINED = "not defined"
+
+_COUNTS = ("images", "images_without_foreground", "height", "width", "attention_masks")
+_SHARES = ("objects_split", "objects_merged", "objects_missed")
+# Sides in pixels of embedded pictures: longest of panels and slots, shortest of flat colours.
+_PANEL_SIDE, _SLOT_SIDE, _FLAT_SIDE = 640, 160, 256
+_GROUP_TITLES = {
+    "best": "Best",
+    "median": "In the middle",
+    "worst": "Worst",
+    "random": "Drawn at random",
+}
+# The choices that make a model and a recipe, as (label, config key).
+_KEY_SETTINGS = (
+    ("Trained on", "DATASETS.TRAIN"),
+    ("Scored on", "DATASETS.TEST"),
+    ("Image size (height, width)", "INPUT.IMAGE_SIZE"),
+    ("Crop window (top, left, bottom, right)", "INPUT.CROP_WINDOW"),
+    ("Backbone", "MODEL.BACKBONE.NAME"),
+    ("Slots", "MODEL.SLOTS.NUM_SLOTS"),
+    ("Slot size", "MODEL.SLOTS.DIM"),
+    ("Initialiser", "MODEL.SLOTS.INITIALIZER.NAME"),
+    ("Grouping", "MODEL.SLOTS.GROUPING.NAME"),
+    ("Slot iterations", "MODEL.SLOTS.GROUPING.ITERATIONS"),
+    ("Decoders", "MODEL.DECODERS"),
+    ("Reconstruction loss weight", "LOSSES.RECONSTRUCTION.WEIGHT"),
+    ("Mask loss weight", "LOSSES.MASKS.WEIGHT"),
+    ("Diversity loss weight", "LOSSES.DIVERSITY.WEIGHT"),
+    ("Optimiser", "SOLVER.OPTIMIZER"),
+    ("Learning rate", "SOLVER.BASE_LR"),
+    ("Images per step", "SOLVER.IMS_PER_BATCH"),
+    ("Steps", "SOLVER.MAX_ITER"),
+)
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores on one data set, as text."""
+
+    dataset: str
+    setting: str
+    headline: list[tuple[str, str, str]]
+    others: list[tuple[str, str, str]]
+
+
+def write_report(
+    run: RunFolder,
+    output: str,
+    examples: Sequence[Example] = (),
+    notes: Sequence[str] = (),
+    *,
+    examples_from: str = "",
+) -> None:
+    """Write :func:`build_report` to ``output``, atomically."""
+    write_atomically(output, build_report(run, examples, notes, examples_from=examples_from))
+
+
+def build_report(
+    run: RunFolder,
+    examples: Sequence[Example] = (),
+    notes: Sequence[str] = (),
+    *,
+    examples_from: str = "",
+    created: datetime | None = None,
+) -> str:
+    """The report as HTML text; it refers to no other file and needs no network.
+
+    Args:
+        run: what the run left behind.
+        examples: images with predictions, to be shown group by group.
+        notes: sentences about what could not be shown, besides ``run.notes``.
+        examples_from: where the examples come from, in a few words.
+        created: date of the report; default now.
+    """
+    created = created or datetime.now(timezone.utc)
+    charts = run_charts(run.curves, run.monitor, similarity_levels=_similarity_levels(run.config))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("slotseg.visualization"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.j2").render(
+        title=run.name,
+        created=created.strftime("%Y-%m-%d %H:%M UTC"),
+        notes=[*run.notes, *notes],
+        summary=_summary(run),
+        tables=[score_table(name, scores) for name, scores in run.results.items()],
+        definitions={name: DEFINITIONS[name] for name in (*HEADLINE, *_other_scores(run.results))},
+        charts=[_chart(chart) for chart in charts],
+        monitor=_monitor(run.monitor),
+        examples=[_example_group(group, examples) for group in GROUPS],
+        num_examples=len(examples),
+        examples_from=examples_from,
+        settings=_settings(run.config),
+        origin=_origin(run.run),
+        command=_command(run.run),
+        config_text=run.config_text,
+    )
+
+
+def score_table(dataset: str, scores: Mapping[str, float]) -> ScoreTable:
+    """Texts for the scores of one data set; a score without a value says so."""
+    return ScoreTable(
+        dataset=dataset,
+        setting=_setting(scores),
+        headline=[(name, format_score(name, scores.get(name)), name) for name in HEADLINE],
+        others=[
+            (_label(name), format_score(name, value), name)
+            for name, value in scores.items()
+            if name not in HEADLINE and name not in _COUNTS
+        ],
+    )
+
+
+def format_score(name: str, value: float | None) -> str:
+    """A score as text: shares in percent, the others with three decimals."""
+    if value is None:
+        return "not computed"
+    if math.isnan(value):
+        return UNDEFINED
+    if name in _SHARES:
+        return f"{value:.1%}"
+    return f"{value:.2f}" if name.startswith("slots_") else f"{value:.3f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration as "1 h 02 min", "3 min 04 s" or "5.6 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def data_uri(picture: np.ndarray) -> Markup:
+    """An RGB or RGBA picture as the text of a PNG that HTML can hold."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", optimize=True)
+    return Markup("data:image/png;base64,") + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _setting(scores: Mapping[str, float]) -> str:
+    """Resolution, mask source and number of images: no score means anything without them."""
+    parts = []
+    if "images" in scores:
+        parts.append(f"{scores['images']:.0f} images")
+    if "height" in scores and "width" in scores:
+        parts.append(f"scored at {scores['height']:.0f}×{scores['width']:.0f} (height × width)")
+    if "attention_masks" in scores:
+        parts.append("attention masks" if scores["attention_masks"] else "decoder masks")
+    empty = scores.get("images_without_foreground", 0)
+    if empty:
+        parts.append(f"{empty:.0f} without an object, left out of FG-ARI, mBO and mIoU")
+    return ", ".join(parts)
+
+
+def _other_scores(results: Mapping[str, Mapping[str, float]]) -> list[str]:
+    names = dict.fromkeys(name for scores in results.values() for name in scores)
+    return [n for n in names if n in DEFINITIONS and n not in HEADLINE and n not in _COUNTS]
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _chart(chart: Any) -> dict[str, Any]:
+    return {
+        "title": chart.title,
+        "note": chart.note,
+        "svg": Markup(chart_svg(chart)),
+        "legend": [
+            {
+                "name": series.name,
+                "color": series_color(index),
+                "last": f"{series.curve.values[-1]:.4g}",
+            }
+            for index, series in enumerate(chart.series)
+        ],
+    }
+
+
+def _similarity_levels(config: Mapping[str, Any]) -> list[tuple[float, str]]:
+    monitor = config.get("SLOT_MONITOR")
+    if not isinstance(monitor, Mapping):
+        return []
+    named = (("SIMILARITY_WARNING", "warning"), ("SIMILARITY_ERROR", "error"))
+    return [
+        (float(monitor[key]), label)
+        for key, label in named
+        if isinstance(monitor.get(key), int | float)
+    ]
+
+
+def _monitor(looks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The last verdict, and the looks at which the verdict or its message changed."""
+    judged = [look for look in looks if look.get("verdict")]
+    if not judged:
+        return None
+    changes = [
+        look
+        for index, look in enumerate(judged)
+        if index == 0 or look["verdict"] != judged[index - 1]["verdict"]
+    ]
+    return {
+        "last": _look(judged[-1]),
+        "changes": [_look(look) for look in changes],
+        "looks": len(judged),
+        "counts": Counter(str(look["verdict"]) for look in judged),
+    }
+
+
+def _look(look: Mapping[str, Any]) -> dict[str, Any]:
+    messages = look.get("messages")
+    return {
+        # Logged from 0: the first look after n steps carries n - 1.
+        "steps": str(look["iteration"] + 1) if isinstance(look.get("iteration"), int) else "?",
+        "verdict": str(look["verdict"]),
+        "messages": [str(message) for message in messages] if isinstance(messages, list) else [],
+        "similarity": _number(look.get("slot_similarity")),
+        "mask_entropy": _number(look.get("mask_entropy")),
+        "slots_in_use": _number(look.get("slots_in_use")),
+    }
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    return f"{value:.3g}"
+
+
+def _example_group(group: str, examples: Sequence[Example]) -> dict[str, Any]:
+    return {
+        "title": _GROUP_TITLES[group],
+        "examples": [_example(example) for example in examples if example.group == group],
+    }
+
+
+def _example(example: Example) -> dict[str, Any]:
+    panels, slots = example_panels(example)
+    return {
+        "name": os.path.basename(example.name),
+        "scores": [
+            (name, format_score(name, example.scores[name]))
+            for name in HEADLINE
+            if name in example.scores
+        ],
+        "panels": [_picture(panel, _PANEL_SIDE) for panel in panels],
+        "slots": [_picture(slot, _SLOT_SIDE) for slot in slots],
+    }
+
+
+def _picture(panel: Panel, side: int) -> dict[str, Any]:
+    """Label, data URI and colour; large pictures are scaled down, small flat ones enlarged."""
+    height, width = panel.picture.shape[:2]
+    picture = panel.picture
+    if max(height, width) > side:
+        scale = side / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        method = cv2.INTER_NEAREST if panel.flat else cv2.INTER_AREA
+        picture = cv2.resize(picture, size, interpolation=method)
+    elif panel.flat:
+        # Browsers blur what they enlarge; doubled pixels keep their edges.
+        picture = enlarge(picture, enlargement((height, width), _FLAT_SIDE))
+    color = "#{:02x}{:02x}{:02x}".format(*panel.color) if panel.color else None
+    return {
+        "label": panel.label,
+        "uri": data_uri(picture),
+        "color": color,
+        "unused": panel.unused,
+    }
+
+
+def _summary(run: RunFolder) -> list[str]:
+    """A few words that tell one run from another."""
+    record = run.run
+    parts = []
+    if isinstance(record.get("iterations"), int):
+        parts.append(f"{record['iterations']} steps")
+    if isinstance(record.get("train_seconds"), int | float):
+        parts.append(f"{format_seconds(record['train_seconds'])} of training")
+    if record.get("seed") is not None:
+        parts.append(f"seed {record['seed']}")
+    machine = record.get("machine")
+    if isinstance(machine, Mapping):
+        kind = machine.get("device")
+        parts.append(str(machine.get("processor", kind)) if kind in (None, "cpu") else str(kind))
+    return parts
+
+
+def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    for label, key in _KEY_SETTINGS:
+        value: Any = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is None or value in ([], ()):
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        found.append((label, text))
+    return found
+
+
+def _command(record: Mapping[str, Any]) -> str:
+    command = record.get("command")
+    if isinstance(command, list | tuple):
+        return shlex.join(map(str, command))
+    return str(command) if command else ""
+
+
+def _origin(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What the run was made with and on, as titled lists."""
+    groups: list[tuple[str, list[tuple[str, str]]]] = []
+    for title, key in (("Versions", "versions"), ("Machine", "machine")):
+        values = record.get(key)
+        if isinstance(values, Mapping) and values:
+            groups.append((title, [(_label(str(k)), str(v)) for k, v in values.items()]))
+    run = []
+    for label, key in (
+        ("Seed", "seed"),
+        ("Steps", "iterations"),
+        ("Steps planned", "max_iterations"),
+        ("Parameters", "parameters"),
+        ("Processes", "processes"),
+    ):
+        if record.get(key) is not None:
+            value = record[key]
+            run.append((label, f"{value:,}" if key == "parameters" else str(value)))
+    for label, key in (("Training time", "train_seconds"), ("Whole run", "total_seconds")):
+        if isinstance(record.get(key), int | float):
+            run.append((label, format_seconds(record[key])))
+    if record:
+        run.append(("Started", str(record.get("started") or "not recorded")))
+        run.append(("Finished", str(record.get("finished") or "not finished")))
+    if run:
+        groups.insert(0, ("Run", run))
+    return groups

@@ -1,0 +1,186 @@
+"""What a training run left in its folder, read as far as it is there.
+
+A run that was killed, is still going on, or was made by another program may lack files or end in
+half a line. Nothing here raises for that: what is missing is named in ``notes``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from detectron2.utils.file_io import PathManager
+
+from slotseg.errors import DatasetError
+
+# Task name of slot scores in results.json.
+SLOTS = "slots"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One logged quantity: ``values[i]`` was logged at ``iterations[i]``; sorted, finite."""
+
+    iterations: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run as read from disk.
+
+    Attributes:
+        path: of the folder.
+        config_text: ``config.yaml`` as it is; empty if missing.
+        config: the same, parsed; empty if missing.
+        curves: scalars of ``metrics.json`` by name.
+        results: ``results.json``: data set to its slot scores; NaN where a score is undefined.
+        run: ``run.json``; empty if missing.
+        monitor: lines of ``monitor.jsonl`` by rising iteration.
+        notes: one sentence for everything that is missing or damaged.
+    """
+
+    path: str
+    config_text: str
+    config: dict[str, Any]
+    curves: dict[str, Curve]
+    results: dict[str, dict[str, float]]
+    run: dict[str, Any]
+    monitor: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return os.path.basename(self.path.rstrip("/")) or self.path
+
+
+def read_run_folder(path: str) -> RunFolder:
+    """Read config, metrics, results, run record and monitor of a run.
+
+    Raises:
+        DatasetError: the folder does not exist, or holds none of these files.
+    """
+    if not PathManager.isdir(path):
+        raise DatasetError(f"{path}: no such run folder; give the OUTPUT_DIR of a training run")
+    reader = _Reader(path)
+    config_text = reader.text("config.yaml", "the configuration")
+    metrics = reader.json_lines("metrics.json", "the training curves")
+    results = reader.json("results.json", "the final scores")
+    run = reader.json("run.json", "the command line, versions and machine")
+    monitor = reader.json_lines("monitor.jsonl", "the slot monitor's verdicts")
+    if reader.found == 0:
+        raise DatasetError(
+            f"{path}: not the folder of a training run (no config.yaml, metrics.json, "
+            "results.json, run.json or monitor.jsonl); give the OUTPUT_DIR of one"
+        )
+    return RunFolder(
+        path=path,
+        config_text=config_text,
+        config=reader.parse_yaml(config_text),
+        curves=curves_of(metrics),
+        results=_slot_results(results),
+        run=run,
+        monitor=sorted(monitor, key=lambda line: line.get("iteration", -1)),
+        notes=reader.notes,
+    )
+
+
+def curves_of(lines: list[dict[str, Any]]) -> dict[str, Curve]:
+    """Scalars by name from the lines of Detectron2's ``JSONWriter``.
+
+    A resumed run logs some iterations twice; the later line counts. Values that are not finite
+    numbers are left out.
+    """
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    for line in lines:
+        iteration = line.get("iteration")
+        if not isinstance(iteration, int):
+            continue
+        for name, value in line.items():
+            if name != "iteration" and _is_number(value):
+                values[name][iteration] = float(value)
+    return {
+        name: Curve(sorted(points), [points[iteration] for iteration in sorted(points)])
+        for name, points in sorted(values.items())
+    }
+
+
+class _Reader:
+    """Reads the files of one folder and remembers in ``notes`` what it could not read."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.notes: list[str] = []
+        self.found = 0
+
+    def text(self, name: str, content: str) -> str:
+        path = os.path.join(self.folder, name)
+        if not PathManager.isfile(path):
+            self.notes.append(f"{name} is missing, so {content} cannot be shown.")
+            return ""
+        self.found += 1
+        try:
+            with PathManager.open(path, "rb") as file:
+                return file.read().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self.notes.append(f"{name} cannot be read ({error}), so {content} cannot be shown.")
+            return ""
+
+    def json(self, name: str, content: str) -> dict[str, Any]:
+        text = self.text(name, content)
+        if not text:
+            return {}
+        parsed = _parse_json(text)
+        if not isinstance(parsed, dict):
+            self.notes.append(f"{name} is damaged, so {content} cannot be shown.")
+            return {}
+        return parsed
+
+    def json_lines(self, name: str, content: str) -> list[dict[str, Any]]:
+        lines = [line for line in self.text(name, content).splitlines() if line.strip()]
+        parsed = [_parse_json(line) for line in lines]
+        good = [line for line in parsed if isinstance(line, dict)]
+        if len(good) < len(lines):
+            self.notes.append(
+                f"{name}: {len(lines) - len(good)} of {len(lines)} lines are damaged and left out."
+            )
+        return good
+
+    def parse_yaml(self, text: str) -> dict[str, Any]:
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError:
+            self.notes.append("config.yaml is damaged; it is shown as it is.")
+            return {}
+        return config if isinstance(config, dict) else {}
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _slot_results(results: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Slot scores by data set; ``null`` is how JSON files say "not defined"."""
+    scores = {}
+    for dataset, tasks in results.items():
+        slots = tasks.get(SLOTS) if isinstance(tasks, dict) else None
+        if isinstance(slots, dict):
+            scores[dataset] = {
+                name: math.nan if value is None else float(value)
+                for name, value in slots.items()
+                if value is None or isinstance(value, int | float)
+            }
+    return scores
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
