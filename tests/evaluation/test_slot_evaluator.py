@@ -1,4 +1,4 @@
-"""The evaluator equals the functions, on any split of the data, and refuses what it cannot score."""
+"""The evaluator equals the functions on any split of the data, and refuses what it cannot score."""
 
 from __future__ import annotations
 
