@@ -16,6 +16,9 @@ from slotseg.data.scene_folder import VOID
 from slotseg.errors import ConfigError, DatasetError
 
 _FLIPS = ("none", "horizontal")
+# Mask file's value -> segment index.
+_SEGMENT_OF_VALUE = np.arange(256, dtype=np.int64)
+_SEGMENT_OF_VALUE[VOID] = -1
 
 
 class SceneMapper:
@@ -132,11 +135,10 @@ class SceneMapper:
                 )
 
     def _segment_map(self, mask: np.ndarray, num_objects: int, name: str) -> torch.Tensor:
-        segments = torch.from_numpy(mask.astype(np.int64))
-        segments[segments == VOID] = -1
-        if num_objects and not bool((segments > 0).any()):
+        segments = _SEGMENT_OF_VALUE[mask]
+        if num_objects and segments.max() < 1:
             self._warn("no object is left in the mask after cropping and resizing", name)
-        return segments
+        return torch.from_numpy(segments)
 
     def _warn(self, what: str, name: str) -> None:
         """Log the 1st, 10th, 100th ... time of each kind, so that a bad set is no flood."""
