@@ -72,10 +72,11 @@ class Camera:
         rows, columns = grid_size
         x = left + (np.arange(columns) + 0.5) * (width / columns) - FRAME_SIZE[1] / 2
         y = top + (np.arange(rows) + 0.5) * (height / rows) - FRAME_SIZE[0] / 2
-        right, down, forward = self.axes
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        right, down, forward = self.axes.astype(np.float32)
         directions = (
             forward[:, None, None]
-            + right[:, None, None] * (x / self.focal)
-            + down[:, None, None] * (y[:, None] / self.focal)
+            + right[:, None, None] * (x / np.float32(self.focal))
+            + down[:, None, None] * (y[:, None] / np.float32(self.focal))
         )
-        return directions.astype(np.float32)
+        return directions

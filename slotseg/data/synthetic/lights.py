@@ -6,15 +6,20 @@ Arrays of vectors are float32 [3, N].
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from slotseg.data.synthetic.shapes import Solid
+from slotseg.data.synthetic.vectors import column, dot, length
 
-# A square lamp is sampled on a grid of this many cells a side, shifted at random per point; the
-# cells of one point fit the bits of one 16-bit number.
+# A lamp is sampled once in each cell of a grid of this many cells a side; the samples of one point
+# fit the bits of one 16-bit number.
 _GRID = 4
 _FULL = np.uint16(2 ** (_GRID * _GRID) - 1)
+_CELLS = np.stack(np.divmod(np.arange(_GRID * _GRID, dtype=np.float32), np.float32(_GRID)))[
+    ..., None
+]
 _BITS = (1 << np.arange(_GRID * _GRID)).astype(np.uint16)
 
 
@@ -32,7 +37,7 @@ class AreaLight:
     size: float
     radiance: np.ndarray
 
-    @property
+    @cached_property
     def axes(self) -> np.ndarray:
         """Right, up and forward (towards the origin), float64 [3, 3]."""
         forward = -self.center / np.linalg.norm(self.center)
@@ -43,15 +48,15 @@ class AreaLight:
     @property
     def spread(self) -> float:
         """Half the diagonal: how far a sample lies from the centre at most."""
-        return self.size / np.sqrt(2)
+        return float(self.size / np.sqrt(2))
 
     def illuminate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Unit directions to the centre [3, N], distances [N] and solid angles [N]."""
-        to_light = self.center.astype(np.float32)[:, None] - points
-        distance = np.sqrt((to_light * to_light).sum(0))
+        to_light = column(self.center) - points
+        distance = length(to_light)
         to_light /= distance
         forward = self.axes[2].astype(np.float32)
-        cosine = np.maximum(-(forward[:, None] * to_light).sum(0), 0)
+        cosine = np.maximum(-dot(forward, to_light), 0)
         return to_light, distance, np.float32(self.size**2) * cosine / (distance * distance)
 
     def sample_rays(self, points: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -59,27 +64,6 @@ class AreaLight:
         right, up, _ = (self.axes * self.size).astype(np.float32)
         corner = (self.center - (self.axes[0] + self.axes[1]) * self.size / 2).astype(np.float32)
         return np.stack([corner[i] - points[i] + right[i] * u + up[i] * v for i in range(3)])
-
-    def seen_by(self, origins: np.ndarray, directions: np.ndarray, blur: float) -> np.ndarray:
-        """Share [N] of a thin cone about each ray that the square fills.
-
-        ``blur`` is the cone's width in radians: the edge of the square's image is that soft.
-        """
-        right, up, forward = self.axes.astype(np.float32)
-        offset = self.center.astype(np.float32)[:, None] - origins
-        towards = (forward[:, None] * directions).sum(0)
-        depth = (forward[:, None] * offset).sum(0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = depth / towards
-        # Only the front emits: the ray must run against the lamp's forward axis.
-        ahead = (t > 0) & (towards < 0)
-        t = np.where(ahead, t, 1)
-        soft = np.maximum(np.float32(blur) * t, 1e-4)
-        share = ahead.astype(np.float32)
-        for axis in (right, up):
-            across = (axis[:, None] * (t * directions - offset)).sum(0)
-            share *= np.clip((self.size / 2 - np.abs(across)) / soft + 0.5, 0, 1)
-        return share
 
 
 @dataclass(frozen=True)
@@ -95,6 +79,13 @@ class Sun:
     direction: np.ndarray
     half_angle: float
     radiance: np.ndarray
+
+    @cached_property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two unit vectors across the direction."""
+        side = np.cross(self.direction, (0.0, 1.0, 0.0))
+        side /= np.linalg.norm(side)
+        return side, np.cross(self.direction, side)
 
     @property
     def solid_angle(self) -> float:
@@ -113,9 +104,7 @@ class Sun:
 
     def sample_rays(self, points: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Directions [3, K, N] towards places on the disc."""
-        side = np.cross(self.direction, (0.0, 1.0, 0.0))
-        side /= np.linalg.norm(side)
-        other = np.cross(self.direction, side)
+        side, other = self.sides
         # Shirley's area-preserving map would keep the cells compact; polar cells do for shadows.
         radius = np.sqrt(u) * np.float32(self.spread)
         a, b = radius * np.cos(2 * np.pi * v), radius * np.sin(2 * np.pi * v)
@@ -126,14 +115,31 @@ class Sun:
             ]
         )
 
-    def seen_by(self, origins: np.ndarray, directions: np.ndarray, blur: float) -> np.ndarray:
-        """As for an area light."""
-        cosine = (self.direction.astype(np.float32)[:, None] * directions).sum(0)
-        angle = np.arccos(np.clip(cosine, -1, 1))
-        return np.clip((self.half_angle - angle) / np.float32(blur) + 0.5, 0, 1)
-
 
 Light = AreaLight | Sun
+
+# (position, power in W, edge, colour) of the published key, fill and back light.
+_AREA_LIGHTS = (
+    ((6.44671, -2.905175, 4.258398), 78.53982, 0.5, (1.0, 0.932309, 0.816664)),
+    ((-4.671124, -4.013597, 3.011225), 23.561945, 0.5, (0.761666, 0.81772, 1.0)),
+    ((-1.168501, 2.646024, 5.815737), 39.26991, 1.0, (1.0, 1.0, 1.0)),
+)
+_SUN_IRRADIANCE = 0.45
+# The published sun, turned by 13.52, 23.89 and 5.56 degrees about x, y and z from straight above.
+_SUN_DIRECTION = (0.41450, -0.19458, 0.88901)
+_SUN_HALF_ANGLE = 0.09967
+
+
+def clevr_lights(offsets: np.ndarray) -> list[Light]:
+    """The four lamps, the area lights moved by ``offsets`` [3, 3] (key, fill, back)."""
+    lights: list[Light] = []
+    for (position, power, size, color), offset in zip(_AREA_LIGHTS, offsets, strict=True):
+        # A Lambertian emitter of this power and area.
+        radiance = np.array(color) * power / (np.pi * size**2)
+        lights.append(AreaLight(np.array(position) + offset, size, radiance.astype(np.float32)))
+    radiance = _SUN_IRRADIANCE / (np.pi * np.sin(_SUN_HALF_ANGLE) ** 2)
+    color = np.full(3, radiance, dtype=np.float32)
+    return [*lights, Sun(np.array(_SUN_DIRECTION), _SUN_HALF_ANGLE, color)]
 
 
 def visible_fraction(
@@ -157,16 +163,18 @@ def visible_fraction(
         owners: int [N], 0 or i for points on ``solids[i - 1]``. A convex solid does not shade its
             own lit side.
         solids: what may stand in between.
-        rng: shifts the grid of samples from point to point, which turns bands into fine grain.
+        rng: shifts the samples within their cells from point to point, which turns bands into
+            fine grain.
     """
     hidden = np.zeros(points.shape[1], dtype=np.uint16)
-    u = v = None
+    # One place within the cells per point: the samples stay evenly spread.
+    shift = rng.random((2, points.shape[1]), dtype=np.float32)
     finite = np.isfinite(distance[0]) if len(distance) else True
     for index, solid in enumerate(solids, start=1):
-        center = solid.center.astype(np.float32)[:, None]
+        center = column(solid.center)
         offset = center - points
-        along = (offset * to_light).sum(0)
-        across = np.sqrt(np.maximum((offset * offset).sum(0) - along * along, 0))
+        along = dot(offset, to_light)
+        across = np.sqrt(np.maximum(dot(offset, offset) - along * along, 0))
         # Half-width, where the solid is, of the cone from the point to the lamp.
         share = np.clip(along / distance, 0, 1) if finite else np.maximum(along, 0)
         cone = share * np.float32(light.spread)
@@ -182,20 +190,11 @@ def visible_fraction(
         (unsure,) = np.nonzero(near & ~inside)
         if not len(unsure):
             continue
-        if u is None:
-            u, v = _shifted_grid(points.shape[1], rng)
+        u, v = (_CELLS + shift[:, None, unsure]) / np.float32(_GRID)
         chosen = points[:, unsure]
-        rays = light.sample_rays(chosen, u[:, unsure], v[:, unsure])
+        rays = light.sample_rays(chosen, u, v)
         blocked = solid.blocks(chosen[:, None, :], rays, 1.0 if finite else np.inf)
         hidden[unsure] |= np.bitwise_or.reduce(
             np.where(blocked, _BITS[:, None], np.uint16(0)), axis=0
         )
     return 1 - np.bitwise_count(hidden).astype(np.float32) / (_GRID * _GRID)
-
-
-def _shifted_grid(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    cells = np.arange(_GRID * _GRID)
-    shift = rng.random((2, count), dtype=np.float32)
-    u = ((cells % _GRID)[:, None] / np.float32(_GRID) + shift[0]) % 1
-    v = ((cells // _GRID)[:, None] / np.float32(_GRID) + shift[1]) % 1
-    return u.astype(np.float32), v.astype(np.float32)

@@ -33,7 +33,7 @@ def fresnel(cosine: np.ndarray, ior: float) -> np.ndarray:
 
 
 def ggx(n_l: np.ndarray, n_v: np.ndarray, n_h: np.ndarray, width: np.ndarray | float) -> np.ndarray:
-    """GGX microfacet reflection without its colour (Walter et al., EGSR 2007, eqs. 20, 33, 34)."""
+    """GGX reflection without its colour (Walter et al., EGSR 2007, eqs. 20, 33 and 34)."""
     square = np.float32(width) ** 2 if np.isscalar(width) else width * width
     spread = n_h * n_h * (square - 1) + 1
     density = square / (np.pi * spread * spread)
@@ -43,7 +43,7 @@ def ggx(n_l: np.ndarray, n_v: np.ndarray, n_h: np.ndarray, width: np.ndarray | f
 
 
 def beckmann(n_l: np.ndarray, n_v: np.ndarray, n_h: np.ndarray, width: float) -> np.ndarray:
-    """Beckmann microfacet reflection without its colour (Walter et al., EGSR 2007, eqs. 20, 25, 27)."""
+    """Beckmann reflection without its colour (Walter et al., EGSR 2007, eqs. 20, 25 and 27)."""
     cosine2 = np.maximum(n_h * n_h, 1e-6)
     tangent2 = (1 - cosine2) / cosine2
     density = np.exp(-tangent2 / np.float32(width**2)) / (np.pi * width**2 * cosine2 * cosine2)
@@ -67,3 +67,38 @@ def velvet(n_l: np.ndarray, n_v: np.ndarray, n_h: np.ndarray, h_v: np.ndarray) -
     groove = 2 * np.abs(n_h) / h_v
     shadowing = np.minimum(1, np.minimum(groove * np.abs(n_v), groove * np.abs(n_l)))
     return np.where(n_l > 0, 0.25 * density * shadowing / np.maximum(n_v, 1e-3), 0)
+
+
+def metal(n_l: np.ndarray, n_v: np.ndarray, n_h: np.ndarray, solid_angle: np.ndarray) -> np.ndarray:
+    """Both lobes of the metal towards a lamp of some solid angle (its centre gives the cosines).
+
+    The lamp widens the rough lobe. For the smooth lobe it is larger than the lobe itself, so the
+    nearer half of it is what counts, and no more than the whole lamp can be reflected.
+    """
+    apparent = np.sqrt(solid_angle / np.pi) / 2  # as an angle of the half vector
+    width = np.sqrt(np.float32(METAL_ROUGH_WIDTH) ** 2 + apparent * apparent)
+    rough = ggx(n_l, n_v, n_h, width)
+    angle = np.arccos(np.minimum(n_h, 1))
+    nearer = np.cos(np.maximum(angle - apparent / 2, 0))
+    smooth = ggx(n_l, n_v, nearer, METAL_SMOOTH_WIDTH)
+    smooth = np.minimum(smooth, 1 / np.maximum(solid_angle, 1e-9))
+    return (1 - METAL_SMOOTH_SHARE) * rough + METAL_SMOOTH_SHARE * smooth
+
+
+def rubber_shares(n_v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shares of diffuse base, coat and rim, which depend on the view alone."""
+    coat, rim = fresnel(n_v, RUBBER_COAT_IOR), fresnel(n_v, RUBBER_RIM_IOR)
+    return (1 - coat) * (1 - rim), coat, (1 - coat) * rim
+
+
+def rubber_gloss(
+    n_l: np.ndarray,
+    n_v: np.ndarray,
+    n_h: np.ndarray,
+    h_v: np.ndarray,
+    coat: np.ndarray,
+    rim: np.ndarray,
+) -> np.ndarray:
+    """Coat and rim of rubber with their shares, without the diffuse base."""
+    gloss = RUBBER_COAT_COLOR * beckmann(n_l, n_v, n_h, RUBBER_COAT_WIDTH)
+    return coat * gloss + rim * velvet(n_l, n_v, n_h, h_v)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slotseg.data.synthetic.vectors import column, dot, length
+
 SHAPES = ("cube", "sphere", "cylinder")
 
 #: Radius of the rounded edges, as a fraction of the half extent, fitted to the published meshes.
@@ -80,7 +82,7 @@ class Solid:
         Returns:
             float32 [N], infinite where the ray misses or the solid lies behind the origin.
         """
-        offset = self.to_local(origins - self._center32())
+        offset = self.to_local(origins - column(self.center))
         local = self.to_local(directions)
         if self.shape == "sphere":
             enter, _ = _hit_sphere(offset, local, self.half)
@@ -103,7 +105,7 @@ class Solid:
         Returns:
             bool, of the rays' shape without the leading axis (any shape [3, ...] is accepted).
         """
-        offset = self.to_local(origins - self._center32().reshape(3, *[1] * (origins.ndim - 1)))
+        offset = self.to_local(origins - column(self.center).reshape(3, *[1] * (origins.ndim - 1)))
         local = self.to_local(directions)
         if self.shape == "sphere":
             enter, leave = _hit_sphere(offset, local, self.half)
@@ -113,13 +115,10 @@ class Solid:
 
     def normals(self, points: np.ndarray) -> np.ndarray:
         """Outward unit normals [3, N] at points [3, N] on (or near) the surface."""
-        offset = self.to_local(points - self._center32())
+        offset = self.to_local(points - column(self.center))
         normals = offset - self._closest_in_core(offset)
-        normals /= np.maximum(np.sqrt((normals * normals).sum(0)), 1e-12)
+        normals /= np.maximum(length(normals), 1e-12)
         return self.to_world(normals)
-
-    def _center32(self) -> np.ndarray:
-        return self.center.astype(np.float32)[:, None]
 
     def _closest_in_core(self, offset: np.ndarray) -> np.ndarray:
         core = np.float32(self.half - self.edge_radius)
@@ -152,9 +151,9 @@ class Solid:
         for _ in range(_NEWTON_STEPS):
             points = offset + t * local
             outward = points - self._closest_in_core(points)
-            distance = np.sqrt((outward * outward).sum(0))
+            distance = length(outward)
             excess = distance - edge
-            slope = (outward * local).sum(0) / np.maximum(distance, 1e-12)
+            slope = dot(outward, local) / np.maximum(distance, 1e-12)
             done = excess < tolerance
             hits[active[done]] = t[done]
             going = ~done & (slope < 0)
@@ -180,12 +179,12 @@ def _hit_sphere(
     offset: np.ndarray, direction: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Entry and exit of a sphere (three coordinates) or an upright infinite cylinder (two)."""
-    a = np.maximum((direction * direction).sum(0), np.float32(1e-12))
-    b = (offset * direction).sum(0) / a
+    a = np.maximum(dot(direction, direction), np.float32(1e-12))
+    b = dot(offset, direction) / a
     # The distance of the line from the centre, computed from the closest point: the textbook
     # discriminant would lose the digits that decide the outline in float32.
     closest = offset - b * direction
-    quarter = (np.float32(radius) ** 2 - (closest * closest).sum(0)) / a
+    quarter = (np.float32(radius) ** 2 - dot(closest, closest)) / a
     missed = quarter < 0
     root = np.sqrt(np.where(missed, 0, quarter))
     enter = np.where(missed, np.float32(np.inf), -b - root)

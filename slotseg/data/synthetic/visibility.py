@@ -6,6 +6,7 @@ import numpy as np
 
 from slotseg.data.synthetic.camera import Camera
 from slotseg.data.synthetic.shapes import Solid
+from slotseg.data.synthetic.vectors import column
 
 
 def object_ids(
@@ -29,7 +30,7 @@ def object_ids(
         depth: float32 [rows, columns], along the view axis; infinite where no object is hit.
     """
     rays = camera.rays(window, grid_size) if rays is None else rays
-    origin = camera.position.astype(np.float32)[:, None]
+    origin = column(camera.position)
     ids = np.zeros(grid_size, dtype=np.uint8)
     depth = np.full(grid_size, np.inf, dtype=np.float32)
     for index, solid in enumerate(solids, start=1):
