@@ -64,10 +64,7 @@ class Renderer:
         rays = camera.rays(window, (rows * s, columns * s))
         ids, depth = object_ids(self.solids, camera, window, (rows * s, columns * s), rays)
         rays, ids, depth = (_by_pixel(a, s) for a in (rays, ids, depth))
-        if s % 2:
-            mask = ids[s * s // 2]
-        else:
-            mask, _ = object_ids(self.solids, camera, window, image_size)
+        mask = self._centre_ids(rays, ids)
         whole = (ids == ids[0]).all(0)
         whole &= ~self._bent(rays, ids, depth, whole)
         (single,) = np.nonzero(whole)
@@ -131,6 +128,25 @@ class Renderer:
         tint = self.albedo[:, points.owner[metal] - 1]
         radiance[:, metal] = tint * (gloss[:, metal] + self._mirrored(points[metal]))
         return radiance
+
+    def _centre_ids(self, rays: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """What the rays through the centres of pixels meet, given what their sub-samples meet."""
+        count = len(ids)
+        if count % 2:
+            return ids[count // 2]
+        mask = ids[0].copy()
+        (mixed,) = np.nonzero((ids != ids[0]).any(0))
+        centre, around = rays[:, :, mixed].mean(1), ids[:, mixed]
+        origin = column(self.scene.camera.position)
+        nearest = np.full(len(mixed), np.inf, dtype=np.float32)
+        mask[mixed] = 0
+        for index in np.unique(around[around > 0]):
+            (near,) = np.nonzero((around == index).any(0))
+            hits = self.solids[index - 1].intersect(origin, centre[:, near])
+            (closer,) = np.nonzero(hits < nearest[near])
+            nearest[near[closer]] = hits[closer]
+            mask[mixed[near[closer]]] = index
+        return mask
 
     def _points(self, direction: np.ndarray, owner: np.ndarray, reach: np.ndarray) -> Points:
         origin = column(self.scene.camera.position)
