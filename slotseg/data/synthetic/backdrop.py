@@ -11,6 +11,9 @@ import numpy as np
 
 #: Horizontal direction in which the backdrop rises.
 RISE = np.array([-0.9032, 0.4292, 0.0], dtype=np.float32)
+#: The ground begins here, below the camera, and is this wide to both sides: metal shows its edges.
+_BEGIN = np.float32(-9.47)
+_WIDTH = np.float32(28.0)
 #: The wall ends here (distance along RISE), about 25 units high.
 _END = np.float32(18.0)
 #: The ground is flat to 2 % of a small object's height up to here: every object stands on it.
@@ -40,9 +43,14 @@ def intersect(origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
         plane = np.where(fall > 1e-6, np.maximum(origins[2], 0) / fall, infinite)
         wall = np.where(rate > 1e-6, (_END - start) / rate, infinite)
     hits = np.minimum(plane, wall)
-    # Far out on the flat side the plane is the answer; elsewhere it lies behind the surface.
+    side = RISE[0] * directions[1] - RISE[1] * directions[0]
+    middle = RISE[0] * origins[1] - RISE[1] * origins[0]
     with np.errstate(invalid="ignore"):
-        (curved,) = np.nonzero(np.isfinite(hits) & (start + hits * rate > _FLAT))
+        along = start + hits * rate
+        beyond = (along < _BEGIN) | ~(np.abs(middle + hits * side) < _WIDTH)
+        hits[beyond] = infinite
+        # On the flat part the plane is the answer; elsewhere it lies behind the surface.
+        (curved,) = np.nonzero(~beyond & (along > _FLAT))
     if len(curved):
         z = origins[2] if origins.shape[1] == 1 else origins[2, curved]
         s = start if origins.shape[1] == 1 else start[curved]
