@@ -144,7 +144,7 @@ class Predictor:
         inputs = T.AugInput(np.ascontiguousarray(image))
         self.mapper.augmentations(inputs)
         height, width = inputs.image.shape[:2]
-        pixels = torch.from_numpy(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
+        pixels = torch.from_numpy(inputs.image.transpose(2, 0, 1).copy())
         return {"file_name": "an image", "image": pixels, "height": height, "width": width}
 
     def _rgb(self, pixels: torch.Tensor) -> np.ndarray:

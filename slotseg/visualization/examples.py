@@ -87,7 +87,8 @@ def choose_images(
         (image for image in images if not math.isnan(image.scores.get(metric, math.nan))),
         key=lambda image: (-image.scores[metric], image.file_name),
     )
-    share, rest = divmod(min(count, len(images)), len(GROUPS))
+    count = min(count, len(images))
+    share, rest = divmod(count, len(GROUPS))
     # The remainder goes to the worst first: that is where one learns most.
     sizes = {group: share for group in GROUPS}
     for group in ("worst", "best", "median")[:rest]:
@@ -104,7 +105,9 @@ def choose_images(
     # Worst before median: with few images the extremes must not end up as "median".
     for group in ("best", "worst", "median", "random"):
         fresh = [image for image in wanted[group] if image.image_id not in used]
-        taken[group] = fresh[: sizes[group]]
+        # Random ones, taken last, also fill the places of images without a score.
+        size = count - len(used) if group == "random" else sizes[group]
+        taken[group] = fresh[:size]
         used.update(image.image_id for image in taken[group])
     return [(group, image) for group in GROUPS for image in taken[group]]
 

@@ -92,7 +92,7 @@ def run_charts(
         Chart(
             "Slot similarity",
             "Mean cosine between two slots of an image. Near 1, all slots are alike: collapsed.",
-            _monitor_series(monitor, ["slot_similarity"]),
+            _monitor_series(monitor, ["similarity"]),
             limits=(None, 1),
             levels=list(similarity_levels),
         ),
@@ -116,8 +116,8 @@ def run_charts(
         ),
         Chart(
             "Gradient norms",
-            "Of each part of the model, before clipping. Logarithmic.",
-            _gradient_series(monitor),
+            "Of all parameters and of each part of the model, before clipping. Logarithmic.",
+            [*_series(curves, ["grad_norm"], "all"), *_gradient_series(monitor)],
             log=True,
         ),
     ]
@@ -189,10 +189,10 @@ def _style_axes(axes: Any, chart: Chart) -> None:
     if chart.log:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if _narrow(chart) else (1.0,)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+    axes.margins(x=0.01, y=0.08)
     axes.set_ylim(*chart.limits)
-    axes.margins(x=0.01)
     for value, label in chart.levels:
         axes.axhline(value, color=_STAND_INS["--muted"], linewidth=0.9, linestyle=(0, (4, 3)))
         axes.annotate(
@@ -244,8 +244,8 @@ def _is_loss(name: str) -> bool:
     return name == "total_loss" or name.startswith("loss_")
 
 
-def _series(curves: Mapping[str, Curve], names: Iterable[str]) -> list[Series]:
-    return [Series(name, curves[name]) for name in names if name in curves]
+def _series(curves: Mapping[str, Curve], names: Iterable[str], label: str = "") -> list[Series]:
+    return [Series(label or name, curves[name]) for name in names if name in curves]
 
 
 def _score_charts(curves: Mapping[str, Curve]) -> list[Chart]:
@@ -277,9 +277,9 @@ def _monitor_series(monitor: Sequence[Mapping[str, Any]], names: Sequence[str]) 
 
 def _gradient_series(monitor: Sequence[Mapping[str, Any]]) -> list[Series]:
     looks = [
-        {"iteration": look.get("iteration"), **look["gradient_norm"]}
+        {"iteration": look.get("iteration"), **look["grad_norms"]}
         for look in monitor
-        if isinstance(look.get("gradient_norm"), Mapping)
+        if isinstance(look.get("grad_norms"), Mapping)
     ]
     names = dict.fromkeys(name for look in looks for name in look if name != "iteration")
     return _monitor_series(looks, list(names))

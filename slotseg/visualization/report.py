@@ -214,7 +214,7 @@ def _similarity_levels(config: Mapping[str, Any]) -> list[tuple[float, str]]:
     monitor = config.get("SLOT_MONITOR")
     if not isinstance(monitor, Mapping):
         return []
-    named = (("SIMILARITY_WARNING", "warning"), ("SIMILARITY_ERROR", "error"))
+    named = (("SIMILARITY_WARNING", "warning"), ("SIMILARITY_ERROR", "collapsed"))
     return [
         (float(monitor[key]), label)
         for key, label in named
@@ -241,13 +241,12 @@ def _monitor(looks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _look(look: Mapping[str, Any]) -> dict[str, Any]:
-    messages = look.get("messages")
     return {
         # Logged from 0: the first look after n steps carries n - 1.
         "steps": str(look["iteration"] + 1) if isinstance(look.get("iteration"), int) else "?",
         "verdict": str(look["verdict"]),
-        "messages": [str(message) for message in messages] if isinstance(messages, list) else [],
-        "similarity": _number(look.get("slot_similarity")),
+        "message": str(look.get("message") or ""),
+        "similarity": _number(look.get("similarity")),
         "mask_entropy": _number(look.get("mask_entropy")),
         "slots_in_use": _number(look.get("slots_in_use")),
     }
@@ -338,13 +337,22 @@ def _command(record: Mapping[str, Any]) -> str:
     return str(command) if command else ""
 
 
+def _date(value: Any) -> str:
+    """An ISO date and time as people write it; anything else as it is."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value or "")
+    return moment.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+
+
 def _origin(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """What the run was made with and on, as titled lists."""
     groups: list[tuple[str, list[tuple[str, str]]]] = []
-    for title, key in (("Versions", "versions"), ("Machine", "machine")):
+    for title, key, label in (("Versions", "versions", str), ("Machine", "machine", _label)):
         values = record.get(key)
         if isinstance(values, Mapping) and values:
-            groups.append((title, [(_label(str(k)), str(v)) for k, v in values.items()]))
+            groups.append((title, [(label(str(k)), str(v)) for k, v in values.items()]))
     run = []
     for label, key in (
         ("Seed", "seed"),
@@ -360,8 +368,8 @@ def _origin(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
         if isinstance(record.get(key), int | float):
             run.append((label, format_seconds(record[key])))
     if record:
-        run.append(("Started", str(record.get("started") or "not recorded")))
-        run.append(("Finished", str(record.get("finished") or "not finished")))
+        run.append(("Started", _date(record.get("started")) or "not recorded"))
+        run.append(("Finished", _date(record.get("finished")) or "not finished"))
     if run:
         groups.insert(0, ("Run", run))
     return groups
