@@ -214,6 +214,12 @@ class TestOverlaps:
         assert mean_best_overlap(table, self.objects).item() == pytest.approx(0.5)
         assert hungarian_mean_iou(table, self.objects).item() == pytest.approx(0.25)
 
+    def test_only_the_best_part_of_a_split_object_counts(self):
+        table = table_of([9.0, 0.0], [0.0, 6.0], [0.0, 2.0])
+        objects = torch.tensor([[False, True]])
+        assert mean_best_overlap(table, objects).item() == 0.75
+        assert hungarian_mean_iou(table, objects).item() == 0.75
+
     def test_objects_beyond_the_number_of_segments_score_zero(self):
         table = table_of([0.0, 5.0, 3.0, 2.0])
         objects = torch.tensor([[False, True, True, True]])

@@ -111,6 +111,9 @@ def test_attention_masks_are_upsampled_before_the_argmax():
     attention = torch.zeros(2, 1, 2)
     attention[0, 0, 0] = attention[1, 0, 1] = 1.0
     assert attention_segments(attention, (2, 4)).tolist() == [[1, 1, 2, 2]] * 2
+    # Centres of pixels, not corners, are what is interpolated between.
+    uneven = torch.tensor([[[1.0, 0.0]], [[0.75, 0.75]]])
+    assert attention_segments(uneven, (1, 10)).tolist() == [[1] * 4 + [2] * 6]
     item, output = scene(0, size=(2, 4), objects=2)
     item["segment_map"] = torch.tensor([[1, 1, 2, 2]] * 2)
     output["attention"] = attention
