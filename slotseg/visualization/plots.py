@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import escape
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -171,7 +172,7 @@ def chart_svg(chart: Chart) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{chart.title}"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(chart.title)}"', 1)
     for variable, color in _STAND_INS.items():
         svg = svg.replace(color, f"var({variable})")
     return svg

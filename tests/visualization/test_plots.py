@@ -95,6 +95,12 @@ def test_svg_is_well_formed_refers_to_nothing_and_has_no_colour_of_its_own():
     assert svg == chart_svg(run_charts(CURVES)[0])
 
 
+def test_odd_names_and_values_do_not_break_the_svg():
+    chart = Chart('Scores on "a<b>&c"', "n", [Series("$x_", curve(0, 0))], log=True)
+    root = ElementTree.fromstring(chart_svg(chart))
+    assert root.get("aria-label") == chart.title
+
+
 def test_ids_of_two_charts_do_not_clash():
     first, second = (chart_svg(chart) for chart in run_charts(CURVES)[:2])
     ids = [set(re.findall(r"url\(#([^)]+)\)", svg)) for svg in (first, second)]
