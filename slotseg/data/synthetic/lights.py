@@ -41,7 +41,8 @@ class AreaLight:
     def axes(self) -> np.ndarray:
         """Right, up and forward (towards the origin), float64 [3, 3]."""
         forward = -self.center / np.linalg.norm(self.center)
-        right = np.cross(forward, (0.0, 0.0, 1.0))
+        upright = abs(forward[2]) > 0.999  # straight down: any direction will do as "up"
+        right = np.cross(forward, (0.0, 1.0, 0.0) if upright else (0.0, 0.0, 1.0))
         right /= np.linalg.norm(right)
         return np.stack([right, np.cross(right, forward), forward])
 
