@@ -57,7 +57,7 @@ def launch(
             url="env://",
             on_gpu=on_gpu,
         )
-        main(*args)
+        _call_and_leave(main, args)
         return
     local_size = max(num_gpus, 1)
     world_size = local_size * num_machines
@@ -101,6 +101,10 @@ def _started(
         url=url,
         on_gpu=on_gpu,
     )
+    _call_and_leave(main, args)
+
+
+def _call_and_leave(main: Callable[..., Any], args: tuple[Any, ...]) -> None:
     try:
         main(*args)
     finally:

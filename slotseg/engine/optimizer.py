@@ -23,7 +23,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
     ``SOLVER.BASE_LR``, ``BETAS`` (Adam, AdamW), ``MOMENTUM`` and ``NESTEROV`` (SGD); weight decay
     as :func:`parameter_groups` says. AdamW's decay is decoupled from the gradient (Loshchilov and
-    Hutter 2019); Adam's and SGD's is an L2 penalty.
+    Hutter 2019); Adam's and SGD's is an L2 penalty. Detectron2's ``BIAS_LR_FACTOR`` and
+    ``WEIGHT_DECAY_BIAS``, which only reproduce its first version, do not count.
 
     Raises:
         ConfigError: an unknown optimiser, or a model without trainable parameters.

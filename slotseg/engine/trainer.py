@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.distributed
-import yaml
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine.hooks import IterationTimer
@@ -22,21 +21,15 @@ from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
-from detectron2.utils.events import (
-    CommonMetricPrinter,
-    EventStorage,
-    EventWriter,
-    JSONWriter,
-    TensorboardXWriter,
-)
+from detectron2.utils.events import EventStorage, EventWriter
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 import slotseg
 from slotseg.data import build_test_loader, build_train_loader, epoch_length
 from slotseg.engine import hooks
 from slotseg.engine.checkpoint import SlotSegCheckpointer
 from slotseg.engine.checkpoint_files import remove_partial_files
+from slotseg.engine.config_changes import config_changes
 from slotseg.engine.gradients import build_gradient_clipper
 from slotseg.engine.history import drop_lines_from
 from slotseg.engine.hooks.progress_bar import terminal_is_watched
@@ -45,14 +38,16 @@ from slotseg.engine.inference import evaluate
 from slotseg.engine.lr_schedule import IterationLR, build_lr_schedule
 from slotseg.engine.nonfinite import stop_training
 from slotseg.engine.optimizer import build_optimizer
+from slotseg.engine.parallel import wrap_distributed
 from slotseg.engine.precision import build_autocast, build_grad_scaler
 from slotseg.engine.results import Results
 from slotseg.engine.rng import forked_rng, get_rng_state, seed_all, set_rng_state
+from slotseg.engine.writers import METRICS_FILE, build_writers
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.evaluation import SlotEvaluator
 
-METRICS_FILE = "metrics.json"
 _WRITE_PERIOD = 20
+_PER_IMAGE_SCORES = "inference"
 
 
 class Trainer(TrainerBase):
@@ -79,7 +74,7 @@ class Trainer(TrainerBase):
         self.device = torch.device(cfg.MODEL.DEVICE)
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.plain_model = self.build_model(cfg)
-        self.model = _distributed(self.plain_model)
+        self.model = wrap_distributed(self.plain_model)
         self.optimizer = self.build_optimizer(cfg, self.plain_model)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         self.grad_scaler = build_grad_scaler(cfg, self.device)
@@ -151,7 +146,7 @@ class Trainer(TrainerBase):
             return SlotEvaluator(
                 dataset_name,
                 mask_source=cfg.TEST.MASK_SOURCE,
-                output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"),
+                output_dir=os.path.join(cfg.OUTPUT_DIR, _PER_IMAGE_SCORES),
             )
         raise ConfigError(
             f"DATASETS.TEST: {dataset_name} has the evaluator_type {kind!r}, which has no "
@@ -190,7 +185,7 @@ class Trainer(TrainerBase):
             cfg.SOLVER.CHECKPOINTS_KEPT,
         )
         return [
-            hooks.RunRecord(),
+            hooks.RunRecord(checkpoint.is_due),
             IterationTimer(),
             hooks.SlotMonitor(cfg, self._period(cfg.SLOT_MONITOR.PERIOD, 1)),
             hooks.Evaluation(
@@ -198,23 +193,15 @@ class Trainer(TrainerBase):
             ),
             hooks.BestCheckpoint(cfg.TEST.BEST_METRIC),
             hooks.ProgressBar() if main and terminal_is_watched() else None,
-            hooks.MetricWriter(self.build_writers(), _WRITE_PERIOD, checkpoint.is_due)
+            hooks.MetricWriter(self.build_writers, _WRITE_PERIOD, checkpoint.is_due)
             if main
             else None,
             checkpoint,
         ]
 
     def build_writers(self) -> list[EventWriter]:
-        """JSON and TensorBoard; lines in the log where no progress bar is shown."""
-        folder = self.cfg.OUTPUT_DIR
-        writers: list[EventWriter] = [
-            _Deferred(lambda: JSONWriter(os.path.join(folder, METRICS_FILE))),
-            # purge_step hides what an earlier, killed process wrote beyond the checkpoint.
-            _Deferred(lambda: TensorboardXWriter(folder, purge_step=self.start_iter)),
-        ]
-        if not terminal_is_watched():
-            writers.append(CommonMetricPrinter(self.max_iter))
-        return writers
+        """See :func:`slotseg.engine.writers.build_writers`; called when training begins."""
+        return build_writers(self.cfg.OUTPUT_DIR, self.start_iter, self.max_iter)
 
     # ----- running
 
@@ -232,7 +219,8 @@ class Trainer(TrainerBase):
             extra = self.checkpointer.resume()
             self.start_iter = self.iter + 1
             self._resumed_rng = extra["rng"]
-            self._report_config_changes(extra.get("config", ""))
+            for change in config_changes(extra.get("config", ""), self.cfg.dump()):
+                self.logger.warning(f"Other than in the checkpoint: {change}")
         else:
             raise CheckpointError(
                 f"{self.cfg.OUTPUT_DIR}: already holds the checkpoints of a run; add --resume to "
@@ -375,7 +363,7 @@ class Trainer(TrainerBase):
     def _read_values(self, scalars: dict[str, Tensor]) -> dict[str, float]:
         """Scalars as numbers, averaged over ranks: one wait for the device a step."""
         with torch.no_grad():
-            values = torch.stack([v.detach().double().to(self.device) for v in scalars.values()])
+            values = torch.stack([v.detach().float().to(self.device) for v in scalars.values()])
             if comm.get_world_size() > 1:
                 torch.distributed.all_reduce(values)
                 values /= comm.get_world_size()
@@ -389,50 +377,8 @@ class Trainer(TrainerBase):
         stop_training(values, batch, iteration=self.iter, output_dir=self.cfg.OUTPUT_DIR)
 
     def _clean_up_after_kill(self) -> None:
-        remove_partial_files(self.cfg.OUTPUT_DIR)
+        folder = self.cfg.OUTPUT_DIR
+        remove_partial_files(folder)
+        remove_partial_files(os.path.join(folder, _PER_IMAGE_SCORES))
         for name in (METRICS_FILE, MONITOR_FILE):
-            drop_lines_from(os.path.join(self.cfg.OUTPUT_DIR, name), self.start_iter)
-
-    def _report_config_changes(self, saved: str) -> None:
-        before, now = (_flatten(yaml.safe_load(text) or {}) for text in (saved, self.cfg.dump()))
-        for key, value in now.items():
-            if key in before and before[key] != value and key != "OUTPUT_DIR":
-                self.logger.warning(f"{key} was {before[key]} in the checkpoint and is now {value}")
-
-
-def _distributed(model: nn.Module) -> nn.Module:
-    if comm.get_world_size() == 1:
-        return model
-    on_gpu = next(model.parameters()).device.type == "cuda"
-    return DistributedDataParallel(
-        model,
-        # None is what torch wants for a model on the CPU.
-        device_ids=[torch.cuda.current_device()] if on_gpu else None,
-    )
-
-
-def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        path = f"{prefix}{key}"
-        flat |= _flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
-    return flat
-
-
-class _Deferred(EventWriter):
-    """A writer that opens its file on the first write: the folder is cleaned up before that."""
-
-    def __init__(self, build: Any) -> None:
-        self._build = build
-        self._writer: EventWriter | None = None
-
-    def write(self) -> None:
-        """Hand on."""
-        if self._writer is None:
-            self._writer = self._build()
-        self._writer.write()
-
-    def close(self) -> None:
-        """Close what was opened."""
-        if self._writer is not None:
-            self._writer.close()
+            drop_lines_from(os.path.join(folder, name), self.start_iter)

@@ -216,7 +216,9 @@ def test_model_zoo_pickle_with_numpy_weights(tmp_path):
     assert value_of(fresh) == 4.0
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps(3), b"PK\x03\x04broken"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", pickle.dumps(3, protocol=2), b"PK\x03\x04broken"]
+)
 def test_files_that_are_no_checkpoints(tmp_path, content):
     path = tmp_path / "x.pth"
     path.write_bytes(content)

@@ -172,7 +172,7 @@ def test_changed_config_is_reported_on_resume(tiny_cfg, caplog):
     trainer = Trainer(tiny_cfg("SOLVER.MAX_ITER", 4, "LOSSES.MASKS.WEIGHT", 2.0))
     with caplog.at_level("WARNING"):
         trainer.resume_or_load()
-    assert "LOSSES.MASKS.WEIGHT was 1.0 in the checkpoint and is now 2.0" in caplog.text
+    assert "LOSSES.MASKS.WEIGHT was 1.0 and is now 2.0" in caplog.text
 
 
 def test_missing_test_set_shows_before_the_first_step(tiny_cfg, tmp_path):
@@ -343,6 +343,18 @@ def test_curves_are_written_before_every_checkpoint(tiny_cfg):
 
     run(tiny_cfg(), trainer_type=RecordingTrainer)
     assert writes == [2, 5, 7]
+
+
+def test_tensorboard_shows_a_resumed_run_once(tiny_cfg, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    # Written at 2 and 5, where checkpoints are, and at 7.
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(tiny_cfg(), trainer_type=stop_at(7))
+    (tmp_path / "run" / "model_0000005.pth").unlink()
+    run(tiny_cfg(), resume=True)
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [event.step for event in events.Scalars("total_loss")] == [2, 5, 7]
 
 
 def test_frozen_parts_stay_and_do_not_disturb(tiny_cfg):

@@ -17,17 +17,25 @@ class MetricWriter(HookBase):
     otherwise be lost, since the resumed run does not compute them again.
 
     Args:
-        writers: Detectron2's event writers.
+        build_writers: makes Detectron2's event writers; called when training begins, since only
+            then the first iteration is known.
         period: iterations.
         also_at: says of an iteration whether a checkpoint follows.
     """
 
     def __init__(
-        self, writers: Sequence[EventWriter], period: int, also_at: Callable[[int], bool]
+        self,
+        build_writers: Callable[[], Sequence[EventWriter]],
+        period: int,
+        also_at: Callable[[int], bool],
     ) -> None:
-        self._writers = list(writers)
+        self._build_writers = build_writers
+        self._writers: Sequence[EventWriter] = ()
         self._period = period
         self._also_at = also_at
+
+    def before_train(self) -> None:
+        self._writers = self._build_writers()
 
     def after_step(self) -> None:
         iteration = self.trainer.iter

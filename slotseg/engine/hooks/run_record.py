@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,9 +26,13 @@ class RunRecord(HookBase):
     data included, evaluation, monitoring and saving excluded; ``total_seconds`` includes them.
     Both are part of the training state: they add up over resumes, and steps that a kill undid do
     not count. Must be the first hook.
+
+    Args:
+        also_at: says of an iteration whether ``run.json`` is brought up to date after it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, also_at: Callable[[int], bool]) -> None:
+        self._also_at = also_at
         self._train_seconds = 0.0
         self._total_seconds = 0.0
         self._started = ""
@@ -47,6 +52,8 @@ class RunRecord(HookBase):
 
     def after_step(self) -> None:
         self._train_seconds += time.perf_counter() - self._step_began
+        if comm.is_main_process() and self._also_at(self.trainer.iter):
+            self._write(finished=None)
 
     def after_train(self) -> None:
         if comm.is_main_process():
