@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from detectron2.engine.train_loop import HookBase
 from detectron2.utils.events import EventWriter
 
 from slotseg.engine import commands
+from slotseg.engine.hooks import SlotMonitor
 from slotseg.engine.rng import seed_all
 from slotseg.engine.trainer import Trainer
 from slotseg.errors import CheckpointError, ConfigError, DatasetError, NonFiniteLossError
@@ -343,6 +345,22 @@ def test_curves_are_written_before_every_checkpoint(tiny_cfg):
 
     run(tiny_cfg(), trainer_type=RecordingTrainer)
     assert writes == [2, 5, 7]
+
+
+def test_monitor_looks_at_as_many_images_as_asked(tiny_cfg):
+    trainer = run(tiny_cfg("SLOT_MONITOR.IMAGES", 3, "TEST.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 1))
+    (monitor,) = [hook for hook in trainer._hooks if isinstance(hook, SlotMonitor)]
+    assert [len(batch) for batch in monitor._probe] == [2, 1]
+
+
+def test_a_terminal_gets_a_bar_in_place_of_lines(tiny_cfg, monkeypatch, capsys, caplog):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with caplog.at_level("INFO"):
+        run(tiny_cfg())
+    err = capsys.readouterr().err
+    assert "training: 100%" in err and "8/8" in err
+    assert "loss=" in err and "lr=" in err
+    assert "eta: " not in caplog.text
 
 
 def test_tensorboard_shows_a_resumed_run_once(tiny_cfg, tmp_path):
