@@ -275,7 +275,9 @@ def _example(example: Example) -> dict[str, Any]:
             if name in example.scores
         ],
         "panels": [_picture(panel, _PANEL_SIDE) for panel in panels],
-        "slots": [_picture(slot, _SLOT_SIDE) for slot in slots],
+        "slots": [_picture(slot, _SLOT_SIDE) for slot in slots if not slot.unused],
+        # There may be many more slots than objects; their empty pictures would only take room.
+        "unused": _unused_slots([number for number, slot in enumerate(slots) if slot.unused]),
     }
 
 
@@ -292,12 +294,15 @@ def _picture(panel: Panel, side: int) -> dict[str, Any]:
         # Browsers blur what they enlarge; doubled pixels keep their edges.
         picture = enlarge(picture, enlargement((height, width), _FLAT_SIDE))
     color = "#{:02x}{:02x}{:02x}".format(*panel.color) if panel.color else None
-    return {
-        "label": panel.label,
-        "uri": data_uri(picture),
-        "color": color,
-        "unused": panel.unused,
-    }
+    return {"label": panel.label, "uri": data_uri(picture), "color": color}
+
+
+def _unused_slots(numbers: list[int]) -> str:
+    """A sentence on the slots that win no pixel; empty if there are none."""
+    if not numbers:
+        return ""
+    listed = ", ".join(map(str, numbers))
+    return f"Slot {listed} wins no pixel." if len(numbers) == 1 else f"Slots {listed} win no pixel."
 
 
 def _summary(run: RunFolder) -> list[str]:

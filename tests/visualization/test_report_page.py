@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import math
 import re
@@ -179,6 +180,16 @@ def test_self_contained(html):
             assert value.startswith(("data:", "#")) or not value
     assert "@import" not in html
     assert re.findall(r"url\((?!#)", html) == []
+
+
+def test_unused_slots_are_named_not_shown():
+    example = make_example()
+    masks = np.concatenate([example.masks, np.zeros((2, 32, 32), np.float32)])
+    report = build_report(make_run(), [dataclasses.replace(example, masks=masks)])
+    page = Page(report)
+    assert page.open == []
+    assert sum(tag == "img" for tag, _ in page.tags) == 6
+    assert "Slots 3, 4 win no pixel." in page.text
 
 
 def test_large_pictures_are_scaled_down():
