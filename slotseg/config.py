@@ -147,6 +147,10 @@ def _add_losses(cfg: CfgNode) -> None:
     losses.MASKS.PIXEL_LOSS = "ce"
     losses.MASKS.PIXEL_WEIGHT = 1.0
     losses.MASKS.DICE_WEIGHT = 1.0
+    # The same loss on the grouping's own competition (the attention of the last iteration), with a
+    # matching of its own, at this weight relative to the decoder's masks; 0: off. Without it the
+    # slots may look anywhere as long as the decoder makes masks of what they saw.
+    losses.MASKS.ATTENTION_WEIGHT = 0.0
     # Weights in the matching cost.
     losses.MASKS.MATCH_PIXEL_WEIGHT = 0.2
     losses.MASKS.MATCH_DICE_WEIGHT = 1.0

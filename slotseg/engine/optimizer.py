@@ -36,9 +36,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     if not groups:
         raise ConfigError("the model has no trainable parameter; unfreeze one of its parts")
     if solver.OPTIMIZER == "AdamW":
-        return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+        return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), fused=True)
     if solver.OPTIMIZER == "Adam":
-        return torch.optim.Adam(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+        return torch.optim.Adam(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), fused=True)
     if solver.OPTIMIZER == "SGD":
         return torch.optim.SGD(
             groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV

@@ -27,12 +27,19 @@ class MaskLoss(nn.Module):
     Args:
         pixel_loss: "ce" or "bce".
         pixel_weight, dice_weight: factors of the two losses.
+        attention_weight: factor, on top, of the same loss on the grouping's last attention.
         matcher: pairs slots with segments.
     """
 
     @configurable
     def __init__(
-        self, *, pixel_loss: str, pixel_weight: float, dice_weight: float, matcher: MaskMatcher
+        self,
+        *,
+        pixel_loss: str,
+        pixel_weight: float,
+        dice_weight: float,
+        attention_weight: float,
+        matcher: MaskMatcher,
     ) -> None:
         super().__init__()
         if pixel_loss not in ("ce", "bce"):
@@ -40,6 +47,7 @@ class MaskLoss(nn.Module):
         self.pixel_loss = pixel_loss
         self.pixel_weight = pixel_weight
         self.dice_weight = dice_weight
+        self.attention_weight = attention_weight
         self.matcher = matcher
 
     @classmethod
@@ -50,20 +58,47 @@ class MaskLoss(nn.Module):
             "pixel_loss": node.PIXEL_LOSS,
             "pixel_weight": node.WEIGHT * node.PIXEL_WEIGHT,
             "dice_weight": node.WEIGHT * node.DICE_WEIGHT,
+            "attention_weight": node.ATTENTION_WEIGHT,
             "matcher": MaskMatcher(node.MATCH_PIXEL_WEIGHT, node.MATCH_DICE_WEIGHT),
         }
 
     def forward(self, step: TrainingStep) -> dict[str, Tensor]:
-        """``{"loss_mask_pixel": scalar, "loss_mask_dice": scalar}``."""
+        """``loss_mask_pixel`` and ``loss_mask_dice``, scalars; with an attention weight also
+        ``loss_attention_pixel`` and ``loss_attention_dice``.
+        """
         if step.segment_maps is None:
             raise DatasetError(
                 f"{step.file_names[0]}: has no mask, but LOSSES.MASKS.WEIGHT is above 0; train on "
                 "a set with masks or set the weight to 0"
             )
-        logits = step.decoded[0].mask_logits.float()
+        logits = step.decoded[0].mask_logits
         truth = coverage(step.segment_maps, logits.shape[-2:]).flatten(2)
-        log_masks = logits.flatten(2).log_softmax(dim=1)
-        slot_of = self.matcher(log_masks, truth, step.file_names)
+        pixel, dice = self.compare(logits, truth, step.file_names)
+        losses = {"loss_mask_pixel": pixel, "loss_mask_dice": dice}
+        if self.attention_weight > 0:
+            # The softmax of a logarithm of probabilities is those probabilities again.
+            attention = step.slots.attention.clamp_min(1e-6).log()
+            truth = coverage(step.segment_maps, attention.shape[-2:]).flatten(2)
+            pixel, dice = self.compare(attention, truth, step.file_names)
+            losses["loss_attention_pixel"] = self.attention_weight * pixel
+            losses["loss_attention_dice"] = self.attention_weight * dice
+        return losses
+
+    def compare(
+        self, logits: Tensor, truth: Tensor, file_names: list[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Match and compare one set of masks.
+
+        Args:
+            logits: ``[B, K, h, w]``.
+            truth: ``[B, S, h * w]`` shares (:func:`coverage`).
+            file_names: for messages.
+
+        Returns:
+            The weighted pixel and dice loss.
+        """
+        log_masks = logits.float().flatten(2).log_softmax(dim=1)
+        slot_of = self.matcher(log_masks, truth, file_names)
         matched = slot_of >= 0
         # Row s of `chosen` is the log mask of the slot that answers for segment s.
         index = slot_of.clamp_min(0).unsqueeze(2).expand(-1, -1, log_masks.shape[2])
@@ -75,10 +110,7 @@ class MaskLoss(nn.Module):
         else:
             pixel = _binary_cross_entropy(chosen, truth, known, matched)
         dice = _dice(chosen.exp() * known, truth)[matched].sum() / matched.sum().clamp_min(1)
-        return {
-            "loss_mask_pixel": self.pixel_weight * pixel,
-            "loss_mask_dice": self.dice_weight * dice,
-        }
+        return self.pixel_weight * pixel, self.dice_weight * dice
 
 
 def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -19,20 +19,29 @@ from slotseg.losses.masks import coverage
 from slotseg.slots import SlotState
 
 
-def make_step(slots=None, decoded=(), segment_maps=None, images=None):
+def make_step(slots=None, decoded=(), segment_maps=None, images=None, attention=None):
     batch = 1 if segment_maps is None else len(segment_maps)
     return TrainingStep(
         images=torch.zeros(batch, 3, 4, 4) if images is None else images,
-        slots=SlotState(torch.zeros(batch, 2, 4) if slots is None else slots, torch.ones(1)),
+        slots=SlotState(
+            torch.zeros(batch, 2, 4) if slots is None else slots,
+            torch.ones(1) if attention is None else attention,
+        ),
         decoded=list(decoded),
         segment_maps=segment_maps,
         file_names=[f"image{i}.png" for i in range(batch)],
     )
 
 
-def make_mask_loss(pixel_loss="ce"):
+def make_mask_loss(pixel_loss="ce", attention_weight=0.0):
     matcher = MaskMatcher(pixel_weight=0.2, dice_weight=1.0)
-    return MaskLoss(pixel_loss=pixel_loss, pixel_weight=1.0, dice_weight=1.0, matcher=matcher)
+    return MaskLoss(
+        pixel_loss=pixel_loss,
+        pixel_weight=1.0,
+        dice_weight=1.0,
+        attention_weight=attention_weight,
+        matcher=matcher,
+    )
 
 
 def logits_for(segment_maps, slot_of, num_slots, sharpness):
@@ -190,3 +199,15 @@ def test_the_config_switches_losses():
             get_cfg(overrides=["LOSSES.MASKS.WEIGHT", 1.0, "LOSSES.MASKS.PIXEL_LOSS", "focal"]),
             decoders,
         )
+
+
+def test_attention_is_asked_with_a_matching_of_its_own():
+    decoded = [Decoded(logits_for(MAPS, [0, 1, 2], 3, sharpness=40.0))]
+    perfect = logits_for(MAPS, [2, 0, 1], 3, sharpness=40.0).softmax(dim=1)
+    # Perfect under another order of slots costs nothing; uniform masks cost log 3 a pixel.
+    for attention, expected in ((perfect, 0.0), (torch.full((1, 3, 2, 2), 1 / 3), math.log(3))):
+        step = make_step(decoded=decoded, segment_maps=MAPS, attention=attention)
+        loss = make_mask_loss(attention_weight=0.5)(step)
+        assert loss["loss_mask_pixel"].item() == pytest.approx(0.0, abs=1e-4)
+        assert loss["loss_attention_pixel"].item() == pytest.approx(0.5 * expected, abs=1e-4)
+        assert "loss_attention_pixel" not in make_mask_loss()(step)

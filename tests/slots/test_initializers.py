@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from slotseg import get_cfg
 from slotseg.errors import ConfigError
 from slotseg.ops.similarity import mean_pairwise_cosine
 from slotseg.slots import (
@@ -11,7 +12,6 @@ from slotseg.slots import (
     build_slot_grouping,
     build_slot_initializer,
 )
-from slotseg import get_cfg
 
 TOKENS = Tokens(torch.zeros(3, 4, 16), (2, 2))
 
