@@ -90,8 +90,8 @@ def _add_model(cfg: CfgNode) -> None:
     slots.DIM = 64
     # Backbone output whose pixels the slots compete for.
     slots.IN_FEATURE = "s1"
-    # "soft": learnt linear map of (y, x, 1-y, 1-x), as published; "fourier": fixed sines and
-    # cosines, then a learnt linear map; "none".
+    # Position added to those pixels. "soft": learnt linear map of (y, x, 1-y, 1-x), as published;
+    # "fourier": fixed sines and cosines, then a learnt linear map; "none".
     slots.POSITION = "soft"
 
     slots.INITIALIZER = CfgNode()
@@ -128,6 +128,8 @@ def _add_model(cfg: CfgNode) -> None:
     product.IN_FEATURE = "s2"
     # Length of the product.
     product.DIM = 32
+    # Position added to those pixels, as MODEL.SLOTS.POSITION: lets a slot ask for a place.
+    product.POSITION = "fourier"
     # Adds a quadratic form in (x, y) per slot to its mask logits: a soft window where it looks.
     product.QUADRATIC = True
 

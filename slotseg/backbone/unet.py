@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -49,20 +50,23 @@ class DownStage(nn.Module):
 
 
 class FuseStage(nn.Module):
-    """Add a coarser map to a finer one and refine the sum."""
+    """Refine a finer and a coarser map together (Ronneberger et al. 2015)."""
 
     def __init__(self, coarse_channels: int, channels: int) -> None:
         super().__init__()
         self.project = nn.Conv2d(coarse_channels, channels, 1, bias=False)
+        self.merge = nn.Conv2d(2 * channels, channels, 3, padding=1, bias=False)
+        self.norm1 = _norm(channels)
         self.refine = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm = _norm(channels)
+        self.norm2 = _norm(channels)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """``[B, C, H, W]`` and ``[B, C', H/2, W/2]`` to ``[B, C, H, W]``."""
         up = F.interpolate(
             self.project(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False
         )
-        return F.relu(self.norm(self.refine(fine + up)))
+        merged = F.relu(self.norm1(self.merge(torch.cat([fine, up], dim=1))))
+        return F.relu(self.norm2(self.refine(merged)))
 
 
 class LeanUNet(Backbone):

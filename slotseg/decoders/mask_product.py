@@ -11,6 +11,7 @@ from slotseg.decoders.build import DECODER_REGISTRY
 from slotseg.decoders.decoded import Decoded
 from slotseg.errors import ConfigError
 from slotseg.ops.grid import unit_grid
+from slotseg.slots.position import build_position
 from slotseg.slots.state import SlotState
 
 
@@ -18,15 +19,17 @@ from slotseg.slots.state import SlotState
 class MaskProductDecoder(nn.Module):
     """Mask logits as dot products of slot and pixel embeddings (as in Cheng et al. 2021, eq. 1).
 
-    Nothing is decoded per slot and pixel but one product, so its cost hardly grows with the
-    number of slots. Optionally every slot adds a quadratic form in (x, y), a soft window that
-    tells apart equal objects at different places.
+    Both embeddings are small MLPs; pixels carry their position, so that equal objects at
+    different places can be told apart. Nothing is decoded per slot and pixel but one product, so
+    the cost hardly grows with the number of slots. Optionally every slot adds a quadratic form in
+    (x, y), a soft window.
 
     Args:
         slot_dim: length D of a slot.
         in_feature: name of the backbone's map; the masks come at its stride.
         in_channels: its channels.
         dim: length of the product.
+        position: "soft", "fourier" or "none", added to the map.
         quadratic: whether slots add their quadratic form.
     """
 
@@ -35,11 +38,23 @@ class MaskProductDecoder(nn.Module):
 
     @configurable
     def __init__(
-        self, *, slot_dim: int, in_feature: str, in_channels: int, dim: int, quadratic: bool
+        self,
+        *,
+        slot_dim: int,
+        in_feature: str,
+        in_channels: int,
+        dim: int,
+        position: str,
+        quadratic: bool,
     ) -> None:
         super().__init__()
         self.in_feature = in_feature
-        self.pixel_embedding = nn.Conv2d(in_channels, dim, 1)
+        self.pixel_embedding = nn.Sequential(
+            build_position(position, in_channels),
+            nn.Conv2d(in_channels, 2 * dim, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(2 * dim, dim, 1),
+        )
         self.slot_embedding = nn.Sequential(
             nn.LayerNorm(slot_dim),
             nn.Linear(slot_dim, 2 * slot_dim),
@@ -62,6 +77,7 @@ class MaskProductDecoder(nn.Module):
             "in_feature": node.IN_FEATURE,
             "in_channels": backbone_shape[node.IN_FEATURE].channels,
             "dim": node.DIM,
+            "position": node.POSITION,
             "quadratic": node.QUADRATIC,
         }
 

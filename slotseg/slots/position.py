@@ -54,11 +54,11 @@ class FourierPosition(nn.Module):
 
 
 def build_position(name: str, channels: int) -> nn.Module:
-    """``"soft"``, ``"fourier"`` or ``"none"`` (see ``MODEL.SLOTS.POSITION``)."""
+    """``"soft"``, ``"fourier"`` or ``"none"``, as the config keys named POSITION say."""
     if name == "soft":
         return SoftPosition(channels)
     if name == "fourier":
         return FourierPosition(channels)
     if name == "none":
         return nn.Identity()
-    raise ConfigError(f"MODEL.SLOTS.POSITION: {name!r} is unknown; choose soft, fourier or none")
+    raise ConfigError(f"POSITION: {name!r} is unknown; choose soft, fourier or none")

@@ -57,7 +57,7 @@ def test_broadcast_published_size():
 def make_product(quadratic=True):
     torch.manual_seed(0)
     return MaskProductDecoder(
-        slot_dim=8, in_feature="s2", in_channels=6, dim=4, quadratic=quadratic
+        slot_dim=8, in_feature="s2", in_channels=6, dim=4, position="none", quadratic=quadratic
     )
 
 
@@ -76,8 +76,8 @@ def test_product_window_is_quadratic_in_x_and_y():
     with torch.no_grad():
         decoder.window.weight.zero_()
         decoder.window.bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
-        decoder.pixel_embedding.weight.zero_()
-        decoder.pixel_embedding.bias.zero_()
+        decoder.pixel_embedding[-1].weight.zero_()
+        decoder.pixel_embedding[-1].bias.zero_()
     logits = decoder(state, {"s2": torch.zeros(1, 6, 3, 3)}).mask_logits[0, 0]
     x, y = 1.0, -1.0  # the top right corner
     expected = x * x + 2 * x * y + 3 * y * y + 4 * x + 5 * y + 6

@@ -29,5 +29,5 @@ def test_position_is_added_and_tells_all_pixels_apart(kind):
 
 def test_names():
     assert isinstance(build_position("none", 3), torch.nn.Identity)
-    with pytest.raises(ConfigError, match="MODEL.SLOTS.POSITION: 'sine' is unknown"):
+    with pytest.raises(ConfigError, match="POSITION: 'sine' is unknown"):
         build_position("sine", 3)
