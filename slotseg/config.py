@@ -188,6 +188,9 @@ def _add_monitoring(cfg: CfgNode) -> None:
     cfg.TEST.EVAL_EPOCHS = 10
     # The metric that chooses model_best, as the evaluator names it; higher is better.
     cfg.TEST.BEST_METRIC = "slots/ARI"
+    # Inference: of two slots that claim the same pixels with a larger intersection over union than
+    # this, the weaker one is left out (slotseg/ops/mask_nms.py); 1 keeps all slots.
+    cfg.TEST.MASK_NMS_IOU = 1.0
     # Where the scored masks come from: "decoder" or "attention".
     cfg.TEST.MASK_SOURCE = "decoder"
 

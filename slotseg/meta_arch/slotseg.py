@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from slotseg.decoders import Decoded, build_decoders
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses import TrainingStep, build_losses
+from slotseg.ops.mask_nms import distinct_slots
 from slotseg.slots import PixelTokens, SlotState, build_slot_grouping, build_slot_initializer
 
 
@@ -29,6 +30,7 @@ class SlotSeg(nn.Module):
         decoders: slots to masks and images; the first one's masks are the prediction.
         losses: training signals by name.
         pixel_mean, pixel_std: per channel, in 0..255 and in the order of ``INPUT.FORMAT``.
+        mask_nms_iou: largest overlap of two slots' claims in inference; 1 keeps all slots.
         channels_last: keep images in channels_last memory order.
     """
 
@@ -45,6 +47,7 @@ class SlotSeg(nn.Module):
         losses: nn.ModuleDict,
         pixel_mean: list[float],
         pixel_std: list[float],
+        mask_nms_iou: float,
         channels_last: bool,
     ) -> None:
         super().__init__()
@@ -55,6 +58,7 @@ class SlotSeg(nn.Module):
         self.grouping = grouping
         self.decoders = decoders
         self.losses = losses
+        self.mask_nms_iou = mask_nms_iou
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -82,6 +86,7 @@ class SlotSeg(nn.Module):
             "losses": build_losses(cfg, decoders),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "mask_nms_iou": cfg.TEST.MASK_NMS_IOU,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
         }
 
@@ -159,12 +164,15 @@ class SlotSeg(nn.Module):
         slots: SlotState,
         decoded: list[Decoded],
     ) -> list[dict[str, Any]]:
-        """Every pixel goes to the slot with the highest mask there."""
+        """Every pixel goes to the slot with the highest mask there, duplicates left out."""
         masks = decoded[0].mask_logits.softmax(dim=1)
         outputs = [
             {
                 "panoptic_seg": _segments(
-                    masks[i], x.get("height", images.shape[2]), x.get("width", images.shape[3])
+                    masks[i],
+                    self._kept_slots(masks[i]),
+                    x.get("height", images.shape[2]),
+                    x.get("width", images.shape[3]),
                 ),
                 "slots": slots.slots[i].float(),
                 "slot_masks": masks[i],
@@ -180,13 +188,20 @@ class SlotSeg(nn.Module):
                 output["reconstruction"] = image
         return outputs
 
+    def _kept_slots(self, masks: Tensor) -> Tensor:
+        if self.mask_nms_iou < 1.0:
+            return distinct_slots(masks, self.mask_nms_iou)
+        return torch.arange(masks.shape[0], device=masks.device)
 
-def _segments(masks: Tensor, height: int, width: int) -> tuple[Tensor, list[dict[str, Any]]]:
-    """``[K, h, w]`` masks to a map of ids ``[height, width]`` and its segments."""
+
+def _segments(
+    masks: Tensor, kept: Tensor, height: int, width: int
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Map of the ``kept`` slots' ids ``[height, width]`` from masks ``[K, h, w]``, and its segments."""
     resized = F.interpolate(
-        masks.unsqueeze(0), size=(height, width), mode="bilinear", align_corners=False
+        masks[kept].unsqueeze(0), size=(height, width), mode="bilinear", align_corners=False
     )
-    winner = resized[0].argmax(dim=0)
+    winner = kept[resized[0].argmax(dim=0)]
     areas = torch.bincount(winner.flatten(), minlength=masks.shape[0]).tolist()
     segments_info = [
         {"id": slot + 1, "category_id": 0, "isthing": True, "area": area, "slot": slot}

@@ -3,6 +3,7 @@ import torch
 from detectron2.modeling import build_model
 
 from slotseg import SlotSeg, get_cfg
+from slotseg.decoders import Decoded
 from slotseg.errors import ConfigError, DatasetError
 
 TINY = [
@@ -100,8 +101,6 @@ def test_a_reconstruction_is_shown_in_the_units_of_the_input():
 
     class Copy(torch.nn.Module):
         def forward(self, slots, features):
-            from slotseg.decoders import Decoded
-
             return Decoded(torch.zeros(2, 4, 32, 32), model.preprocess(batch))
 
     model.decoders = torch.nn.ModuleList([Copy()])
@@ -142,3 +141,23 @@ def test_a_missing_feature_lists_the_outputs():
 
 def test_it_is_built_by_name():
     assert isinstance(make_model(), SlotSeg)
+
+
+@torch.no_grad()
+def test_duplicate_slots_are_left_out_when_asked():
+    batch = make_batch()
+    for limit, expected in ((1.0, {1, 2}), (0.5, {2})):
+        model = make_model("TEST.MASK_NMS_IOU", limit).eval()
+
+        class Share(torch.nn.Module):
+            """Slots 0 and 1 claim everything; slot 1 wins all but one row."""
+
+            def forward(self, slots, features):
+                masks = torch.full((2, 4, 32, 32), 1e-4)
+                masks[:, 0], masks[:, 1] = 0.4, 0.6
+                masks[:, 0, 0] = 0.9
+                return Decoded(masks.log(), None)
+
+        model.decoders = torch.nn.ModuleList([Share()])
+        segments, info = model(batch)[0]["panoptic_seg"]
+        assert set(segments.unique().tolist()) == expected == {x["id"] for x in info}
