@@ -197,7 +197,7 @@ class SlotSeg(nn.Module):
 def _segments(
     masks: Tensor, kept: Tensor, height: int, width: int
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Map of the ``kept`` slots' ids ``[height, width]`` from masks ``[K, h, w]``, and its segments."""
+    """The ``kept`` slots' ids ``[height, width]`` from masks ``[K, h, w]``, and the segments."""
     resized = F.interpolate(
         masks[kept].unsqueeze(0), size=(height, width), mode="bilinear", align_corners=False
     )
