@@ -1,0 +1,65 @@
+"""The README's commands and its Python example, run as written, only smaller."""
+
+import re
+import shlex
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+
+import slotseg
+from slotseg.engine import load_weights
+
+# What makes a command small enough for a test.
+SMALLER = {
+    "generate_clevr.py": ["--train", "8", "--tune", "1", "--val", "2", "--workers", "1"],
+    "train_net.py": ["SOLVER.MAX_ITER", "1", "DATALOADER.NUM_WORKERS", "0"],
+}
+
+
+@pytest.fixture
+def commands(project_root):
+    """(tool, arguments) of every line of the README that runs a tool."""
+    readme = (project_root / "README.md").read_text().replace("\\\n", " ")
+    lines = re.findall(r"^python tools/(\S+)(.*)$", readme, re.MULTILINE)
+    assert [tool for tool, _ in lines] == [
+        "generate_clevr.py",
+        "train_net.py",
+        "train_net.py",
+        "demo.py",
+        "report.py",
+    ]
+    return [(tool, shlex.split(arguments, comments=True)) for tool, arguments in lines]
+
+
+def test_the_commands_run_one_after_the_other(commands, start_tool, project_root, tmp_path):
+    (tmp_path / "configs").symlink_to(project_root / "configs")
+    Image.new("RGB", (160, 120), "grey").save(tmp_path / "image.png")
+    environment = {"DETECTRON2_DATASETS": str(tmp_path / "datasets")}
+    for tool, arguments in commands:
+        run = start_tool(tool, *arguments, *SMALLER.get(tool, []), environment=environment)
+        assert run.finish() == 0, run.err
+    output = tmp_path / "output" / "clevr_supervised_lean"
+    assert "ARI" in (output / "report.html").read_text()
+    assert (output / "eval_only" / "results.json").is_file()
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {
+        "image_segments.png",
+        "image_slots.png",
+    }
+
+
+def test_the_python_example_loads_what_training_saved(project_root, tmp_path):
+    readme = (project_root / "README.md").read_text()
+    example = re.search(r"```python\n(.+?)```", readme, re.DOTALL)[1]
+    weights = tmp_path / "model_best.pth"
+    cfg = slotseg.get_cfg(str(project_root / "configs" / "clevr" / "supervised_lean.yaml"))
+    trained = build_model(cfg)
+    torch.save({"model": trained.state_dict()}, weights)
+    example = example.replace("output/quickstart/model_best.pth", str(weights))
+    example = example.replace("configs/clevr", str(project_root / "configs" / "clevr"))
+    names = {}
+    exec(example, names)
+    assert names["load_weights"] is load_weights
+    for key, value in names["model"].state_dict().items():
+        assert torch.equal(value, trained.state_dict()[key])
