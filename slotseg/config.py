@@ -133,6 +133,11 @@ def _add_model(cfg: CfgNode) -> None:
     # Adds a quadratic form in (x, y) per slot to its mask logits: a soft window where it looks.
     product.QUADRATIC = True
 
+    cfg.MODEL.HEAD = CfgNode()
+    # What slots mean: "PanopticHead" gives each a class of the first set of DATASETS.TRAIN, or
+    # none; empty: every slot is a segment, without a class.
+    cfg.MODEL.HEAD.NAME = ""
+
 
 def _add_losses(cfg: CfgNode) -> None:
     losses = cfg.LOSSES = CfgNode()
@@ -153,9 +158,14 @@ def _add_losses(cfg: CfgNode) -> None:
     # matching of its own, at this weight relative to the decoder's masks; 0: off. Without it the
     # slots may look anywhere as long as the decoder makes masks of what they saw.
     losses.MASKS.ATTENTION_WEIGHT = 0.0
+    # The loss on the classes of the matched slots, where MODEL.HEAD.NAME predicts some.
+    losses.MASKS.CLASS_WEIGHT = 1.0
+    # Weight in it of a slot without a segment, relative to a matched one (DETR's 0.1).
+    losses.MASKS.NO_OBJECT_WEIGHT = 0.1
     # Weights in the matching cost.
     losses.MASKS.MATCH_PIXEL_WEIGHT = 0.2
     losses.MASKS.MATCH_DICE_WEIGHT = 1.0
+    losses.MASKS.MATCH_CLASS_WEIGHT = 1.0
 
     # Mean absolute cosine similarity between different slots of an image.
     losses.DIVERSITY = CfgNode()
@@ -193,6 +203,12 @@ def _add_monitoring(cfg: CfgNode) -> None:
     cfg.TEST.MASK_NMS_IOU = 1.0
     # Where the scored masks come from: "decoder" or "attention".
     cfg.TEST.MASK_SOURCE = "decoder"
+    # Panoptic sets: besides panoptic quality also the slot scores (ARI, FG-ARI, mBO, ...), at the
+    # size of the model's input. Things are the objects.
+    cfg.TEST.SLOT_SCORES = False
+    # Panoptic sets: also write the predictions as COCO panoptic PNG and JSON, for submission
+    # servers, into OUTPUT_DIR/inference.
+    cfg.TEST.EXPORT_COCO = False
 
     monitor = cfg.SLOT_MONITOR = CfgNode()
     # Iterations between two looks; 0: once an epoch.

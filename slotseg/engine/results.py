@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from slotseg.evaluation.quality_table import PANOPTIC, QUALITIES, quality_table
 from slotseg.files import write_atomically
 
 RESULTS_FILE = "results.json"
@@ -34,11 +35,44 @@ def flatten_results(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def format_results(results: Results) -> str:
-    """A table: one line a score, one column a data set."""
+    """Tables for a terminal: panoptic quality set by set, all other scores in one."""
+    parts = [
+        _panoptic_tables(name, tasks[PANOPTIC])
+        for name, tasks in results.items()
+        if PANOPTIC in tasks
+    ]
+    others = {
+        name: {task: scores for task, scores in tasks.items() if task != PANOPTIC}
+        for name, tasks in results.items()
+    }
+    others = {name: tasks for name, tasks in others.items() if tasks}
+    if others or not parts:
+        parts.append(_score_table(others))
+    return "\n\n".join(parts)
+
+
+def _score_table(results: Results) -> str:
+    """One line a score, one column a data set."""
     columns = {name: flatten_results(tasks) for name, tasks in results.items()}
     scores = dict.fromkeys(score for column in columns.values() for score in column)
     rows = [[score, *(_cell(column.get(score)) for column in columns.values())] for score in scores]
-    return tabulate(rows, headers=["score", *columns], stralign="right", disable_numparse=True)
+    return _tabulate(rows, ["score", *columns])
+
+
+def _panoptic_tables(dataset: str, scores: Mapping[str, Any]) -> str:
+    """All, things and stuff, then one line a class."""
+    table = quality_table(scores)
+    lines = [f"{dataset}: panoptic quality in percent, {table.setting}".rstrip(", ")]
+    for head, rows in (("classes", table.groups), ("class", table.classes)):
+        if rows:
+            cells = [[row.name, *(_percent(row.scores[q]) for q in QUALITIES)] for row in rows]
+            lines.append(_tabulate(cells, [head, *QUALITIES]))
+    return "\n\n".join(lines)
+
+
+def _tabulate(rows: list[list[str]], headers: list[str]) -> str:
+    align = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(rows, headers=headers, colalign=align if rows else None, disable_numparse=True)
 
 
 def _without_nan(value: Any) -> Any:
@@ -51,3 +85,7 @@ def _cell(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

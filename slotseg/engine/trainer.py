@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.distributed
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.engine.hooks import IterationTimer
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
@@ -30,6 +29,7 @@ from slotseg.engine import hooks
 from slotseg.engine.checkpoint import SlotSegCheckpointer
 from slotseg.engine.checkpoint_files import remove_partial_files
 from slotseg.engine.config_changes import config_changes
+from slotseg.engine.evaluators import INFERENCE_FOLDER, build_evaluator
 from slotseg.engine.gradients import build_gradient_clipper
 from slotseg.engine.history import drop_lines_from
 from slotseg.engine.hooks.progress_bar import terminal_is_watched
@@ -43,11 +43,9 @@ from slotseg.engine.precision import build_autocast, build_grad_scaler
 from slotseg.engine.results import Results
 from slotseg.engine.rng import forked_rng, get_rng_state, seed_all, set_rng_state
 from slotseg.engine.writers import METRICS_FILE, build_writers
-from slotseg.errors import CheckpointError, ConfigError
-from slotseg.evaluation import SlotEvaluator
+from slotseg.errors import CheckpointError
 
 _WRITE_PERIOD = 20
-_PER_IMAGE_SCORES = "inference"
 
 
 class Trainer(TrainerBase):
@@ -136,22 +134,8 @@ class Trainer(TrainerBase):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator for the set's ``evaluator_type``.
-
-        Raises:
-            ConfigError: no evaluator is known for it.
-        """
-        kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
-        if kind == "slots":
-            return SlotEvaluator(
-                dataset_name,
-                mask_source=cfg.TEST.MASK_SOURCE,
-                output_dir=os.path.join(cfg.OUTPUT_DIR, _PER_IMAGE_SCORES),
-            )
-        raise ConfigError(
-            f"DATASETS.TEST: {dataset_name} has the evaluator_type {kind!r}, which has no "
-            "evaluator; override Trainer.build_evaluator"
-        )
+        """See :func:`slotseg.engine.evaluators.build_evaluator`."""
+        return build_evaluator(cfg, dataset_name)
 
     @classmethod
     def test(
@@ -379,6 +363,6 @@ class Trainer(TrainerBase):
     def _clean_up_after_kill(self) -> None:
         folder = self.cfg.OUTPUT_DIR
         remove_partial_files(folder)
-        remove_partial_files(os.path.join(folder, _PER_IMAGE_SCORES))
+        remove_partial_files(os.path.join(folder, INFERENCE_FOLDER))
         for name in (METRICS_FILE, MONITOR_FILE):
             drop_lines_from(os.path.join(folder, name), self.start_iter)

@@ -56,7 +56,7 @@ class SlotMonitor(HookBase):
         if not self._is_due():
             return
         outputs = self._look()
-        if not outputs or not all("slots" in o and "slot_masks" in o for o in outputs):
+        if not _has_slots(outputs):
             _logger.info("The model gives no slots and slot_masks: the slot monitor is off")
             self._enabled = False
             return
@@ -79,7 +79,13 @@ class SlotMonitor(HookBase):
         with forked_rng(self._seed), inference_mode(self.trainer.plain_model) as model:
             if self._probe is None:
                 self._probe = self._load_probe()
-            return [output for batch in self._probe for output in model(batch)]
+            outputs: list[dict[str, Any]] = []
+            for batch in self._probe:
+                outputs += model(batch)
+                if not _has_slots(outputs):
+                    # A model of another kind: the first batch tells.
+                    break
+            return outputs
 
     def _load_probe(self) -> list[list[dict[str, Any]]]:
         """The first images of the first test set, or of the training set without one."""
@@ -125,3 +131,7 @@ class SlotMonitor(HookBase):
             for finding in findings:
                 level = logging.ERROR if finding.level == slot_health.COLLAPSED else logging.WARNING
                 _logger.log(level, f"Slot monitor: {finding.message}")
+
+
+def _has_slots(outputs: list[dict[str, Any]]) -> bool:
+    return bool(outputs) and all("slots" in o and "slot_masks" in o for o in outputs)

@@ -1,0 +1,56 @@
+"""Which evaluator scores a data set: its Metadata's ``evaluator_type`` decides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+
+from slotseg.errors import ConfigError
+from slotseg.evaluation.at_truth_size import AtTruthSize
+from slotseg.evaluation.slot_evaluator import SlotEvaluator
+
+# Folder of OUTPUT_DIR with what evaluators write besides the scores.
+INFERENCE_FOLDER = "inference"
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+    """The evaluator of a registered set, see :data:`EVALUATORS`.
+
+    Raises:
+        ConfigError: none is known for its ``evaluator_type``.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind not in EVALUATORS:
+        raise ConfigError(
+            f"DATASETS.TEST: {dataset_name} has the evaluator_type {kind!r}, known are "
+            f"{', '.join(EVALUATORS)}; override Trainer.build_evaluator for others"
+        )
+    return EVALUATORS[kind](cfg, dataset_name, os.path.join(cfg.OUTPUT_DIR, INFERENCE_FOLDER))
+
+
+def _slots(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    return SlotEvaluator(dataset_name, mask_source=cfg.TEST.MASK_SOURCE, output_dir=output_dir)
+
+
+def _panoptic(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    from slotseg.evaluation.panoptic_evaluator import PanopticQualityEvaluator
+
+    quality = PanopticQualityEvaluator(
+        dataset_name, output_dir=output_dir, export_coco=cfg.TEST.EXPORT_COCO
+    )
+    if not cfg.TEST.SLOT_SCORES:
+        return quality
+    # The mapper gives the true segments at the size of the model's input, panoptic quality reads
+    # the file's.
+    return DatasetEvaluators([quality, AtTruthSize(_slots(cfg, dataset_name, output_dir))])
+
+
+# evaluator_type -> (cfg, data set, folder for files) -> evaluator
+EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
+    "slots": _slots,
+    "panoptic": _panoptic,
+}
