@@ -5,7 +5,7 @@ Importing this package fills Detectron2's and SlotSeg's registries and does noth
 
 from slotseg import compat  # noqa: F401  first: it prepares the interpreter for Detectron2
 
-from slotseg import backbone, decoders, slots  # noqa: F401  isort: skip  fill the registries
+from slotseg import backbone, decoders, heads, slots  # noqa: F401  isort: skip  fill the registries
 from slotseg.config import add_slotseg_config, get_cfg
 from slotseg.errors import SlotSegError
 from slotseg.meta_arch import SlotSeg

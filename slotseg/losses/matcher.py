@@ -19,15 +19,24 @@ class MaskMatcher:
     Args:
         pixel_weight: factor of the cross entropy a slot would pay for the segment's pixels.
         dice_weight: factor of the soft dice error.
+        class_weight: factor of the probability that a slot gives to the segment's class.
     """
 
-    def __init__(self, pixel_weight: float, dice_weight: float) -> None:
+    def __init__(self, pixel_weight: float, dice_weight: float, class_weight: float = 0.0) -> None:
         self.pixel_weight = pixel_weight
         self.dice_weight = dice_weight
+        self.class_weight = class_weight
         self._warned_about_slots = False
 
     @torch.no_grad()
-    def __call__(self, log_masks: Tensor, truth: Tensor, file_names: list[str]) -> Tensor:
+    def __call__(
+        self,
+        log_masks: Tensor,
+        truth: Tensor,
+        file_names: list[str],
+        class_logits: Tensor | None = None,
+        categories: Tensor | None = None,
+    ) -> Tensor:
         """Match one batch.
 
         Args:
@@ -35,6 +44,8 @@ class MaskMatcher:
             truth: ``[B, S, P]`` float32, the share of each pixel that each segment covers; void
                 pixels are 0 everywhere, absent segments are 0 at every pixel.
             file_names: for messages.
+            class_logits: ``[B, K, C + 1]``, for models that classify slots.
+            categories: ``[B, S]`` int64, the class of each segment, -1 for none.
 
         Returns:
             ``[B, S]`` int64: the slot of each segment, -1 for absent segments and for those
@@ -44,6 +55,8 @@ class MaskMatcher:
             NonFiniteLossError: NaN or infinite costs, naming the files.
         """
         cost = self._cost(log_masks, truth)
+        if class_logits is not None:
+            cost = cost - self.class_weight * _class_agreement(class_logits, categories)
         if not torch.isfinite(cost).all():
             bad = [
                 name
@@ -87,3 +100,10 @@ class MaskMatcher:
                 most,
                 num_slots,
             )
+
+
+def _class_agreement(class_logits: Tensor, categories: Tensor) -> Tensor:
+    """``[B, K, S]``, the probability that each slot gives to each segment's class."""
+    probabilities = class_logits.float().softmax(dim=2)
+    index = categories.clamp_min(0).unsqueeze(1).expand(-1, class_logits.shape[1], -1)
+    return probabilities.gather(2, index)

@@ -21,6 +21,10 @@ class TrainingStep:
         segment_maps: ``[B, H, W]`` int64, the true segment of every pixel, -1 for void; None when
             the batch carries no masks.
         file_names: of the images, for messages.
+        class_logits: ``[B, K, C + 1]`` float32, the last "no object"; None for models whose
+            segments have no classes.
+        segment_categories: ``[B, S]`` int64, the contiguous class of every segment, -1 beyond the
+            segments of an image; None when the batch carries none.
     """
 
     images: Tensor
@@ -28,3 +32,5 @@ class TrainingStep:
     decoded: list[Decoded]
     segment_maps: Tensor | None
     file_names: list[str]
+    class_logits: Tensor | None = None
+    segment_categories: Tensor | None = None

@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from slotseg.decoders import Decoded, build_decoders
 from slotseg.errors import ConfigError, DatasetError
+from slotseg.heads import build_head
 from slotseg.losses import TrainingStep, build_losses
 from slotseg.ops.mask_nms import distinct_slots
 from slotseg.slots import PixelTokens, SlotState, build_slot_grouping, build_slot_initializer
@@ -19,7 +21,7 @@ from slotseg.slots import PixelTokens, SlotState, build_slot_grouping, build_slo
 
 @META_ARCH_REGISTRY.register()
 class SlotSeg(nn.Module):
-    """Image -> backbone -> slots -> decoders -> losses, or segments.
+    """Image -> backbone -> slots -> decoders and head -> losses, or segments.
 
     Args:
         backbone: pixels to feature maps.
@@ -28,6 +30,7 @@ class SlotSeg(nn.Module):
         initializer: tokens to initial slots.
         grouping: tokens and initial slots to slots.
         decoders: slots to masks and images; the first one's masks are the prediction.
+        head: slots to classes; None for segments without classes.
         losses: training signals by name.
         pixel_mean, pixel_std: per channel, in 0..255 and in the order of ``INPUT.FORMAT``.
         mask_nms_iou: largest overlap of two slots' claims in inference; 1 keeps all slots.
@@ -44,6 +47,7 @@ class SlotSeg(nn.Module):
         initializer: nn.Module,
         grouping: nn.Module,
         decoders: nn.ModuleList,
+        head: nn.Module | None,
         losses: nn.ModuleDict,
         pixel_mean: list[float],
         pixel_std: list[float],
@@ -57,6 +61,7 @@ class SlotSeg(nn.Module):
         self.initializer = initializer
         self.grouping = grouping
         self.decoders = decoders
+        self.head = head
         self.losses = losses
         self.mask_nms_iou = mask_nms_iou
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -83,6 +88,7 @@ class SlotSeg(nn.Module):
             "initializer": build_slot_initializer(cfg),
             "grouping": build_slot_grouping(cfg),
             "decoders": decoders,
+            "head": build_head(cfg),
             "losses": build_losses(cfg, decoders),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -104,6 +110,8 @@ class SlotSeg(nn.Module):
                 * ``image``: ``[3, H, W]`` uint8 in the order of ``INPUT.FORMAT``;
                 * ``segment_map``: ``[H, W]`` int64, the true segment of every pixel, -1 for void
                   (training with masks only);
+                * ``segment_category``: ``[S]`` int64, the contiguous class of each segment, and
+                  ``segment_is_crowd``: ``[S]`` bool (training with classes only; crowd is void);
                 * ``height``, ``width``: size of the wanted output, default (H, W);
                 * ``file_name``: for messages.
 
@@ -111,8 +119,10 @@ class SlotSeg(nn.Module):
             In training a dict of weighted scalar losses. In inference one dict an image:
 
             * ``panoptic_seg``: ``[height, width]`` int32 segment ids, 0 for nothing, and
-              ``segments_info``, a list of dicts with ``id`` (slot + 1), ``category_id`` 0,
-              ``isthing``, ``area`` in pixels and ``slot``;
+              ``segments_info``, a list of dicts with ``id``, ``category_id``, ``isthing`` and
+              ``area`` in pixels. Without a head every slot is one, with ``id`` = slot + 1,
+              ``category_id`` 0 and ``slot``; with one see
+              :func:`slotseg.heads.panoptic_inference`;
             * ``slots``: ``[K, D]`` float32;
             * ``slot_masks``: ``[K, h, w]`` float32, softmax over K, of the first decoder;
             * ``attention``: ``[K, h', w']`` float32, softmax over K, of the last iteration;
@@ -126,9 +136,10 @@ class SlotSeg(nn.Module):
         tokens = self.tokens(features[self.in_feature])
         slots = self.grouping(tokens, self.initializer(tokens))
         decoded = [decoder(slots, features) for decoder in self.decoders]
+        class_logits = None if self.head is None else self.head(slots)
         if self.training:
-            return self.compute_losses(batched_inputs, images, slots, decoded)
-        return self.segment(batched_inputs, images, slots, decoded)
+            return self.compute_losses(batched_inputs, images, slots, decoded, class_logits)
+        return self.segment(batched_inputs, images, slots, decoded, class_logits)
 
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """Images as one normalised batch ``[B, 3, H, W]`` on the model's device."""
@@ -143,6 +154,7 @@ class SlotSeg(nn.Module):
         images: Tensor,
         slots: SlotState,
         decoded: list[Decoded],
+        class_logits: Tensor | None,
     ) -> dict[str, Tensor]:
         """Weighted scalar losses by name, in float32 also under autocast."""
         step = TrainingStep(
@@ -151,6 +163,8 @@ class SlotSeg(nn.Module):
             decoded=decoded,
             segment_maps=_stack_segment_maps(batched_inputs, self.device),
             file_names=[x.get("file_name", "an image") for x in batched_inputs],
+            class_logits=class_logits,
+            segment_categories=_stack_categories(batched_inputs, self.device),
         )
         with torch.autocast(self.device.type, enabled=False):
             return {
@@ -163,22 +177,26 @@ class SlotSeg(nn.Module):
         images: Tensor,
         slots: SlotState,
         decoded: list[Decoded],
+        class_logits: Tensor | None,
     ) -> list[dict[str, Any]]:
         """Every pixel goes to the slot with the highest mask there, duplicates left out."""
         masks = decoded[0].mask_logits.softmax(dim=1)
+        sizes = [
+            (x.get("height", images.shape[2]), x.get("width", images.shape[3]))
+            for x in batched_inputs
+        ]
         outputs = [
             {
-                "panoptic_seg": _segments(
-                    masks[i],
-                    self._kept_slots(masks[i]),
-                    x.get("height", images.shape[2]),
-                    x.get("width", images.shape[3]),
+                "panoptic_seg": (
+                    _segments(masks[i], self._kept_slots(masks[i]), *size)
+                    if class_logits is None
+                    else self.head.segment(class_logits[i], masks[i], size)
                 ),
                 "slots": slots.slots[i].float(),
                 "slot_masks": masks[i],
                 "attention": slots.attention[i].float(),
             }
-            for i, x in enumerate(batched_inputs)
+            for i, size in enumerate(sizes)
         ]
         made = next((d.reconstruction for d in decoded if d.reconstruction is not None), None)
         if made is not None:
@@ -234,4 +252,24 @@ def _stack_segment_maps(
             f"{without.get('file_name', 'an image')}: has no mask while others of its batch have; "
             "do not mix sets with and without masks in DATASETS.TRAIN"
         )
-    return torch.stack([x["segment_map"] for x in with_masks]).to(device)
+    return torch.stack([_without_crowd(x) for x in with_masks]).to(device)
+
+
+def _without_crowd(x: dict[str, Any]) -> Tensor:
+    """The segment map with crowd as void: nobody knows its instances."""
+    segment_map, is_crowd = x["segment_map"], x.get("segment_is_crowd")
+    if is_crowd is None or not is_crowd.any():
+        return segment_map
+    # The last entry answers for index -1.
+    index = torch.arange(len(is_crowd)).masked_fill(is_crowd, -1)
+    return torch.cat([index, index.new_tensor([-1])])[segment_map]
+
+
+def _stack_categories(batched_inputs: list[dict[str, Any]], device: torch.device) -> Tensor | None:
+    """``[B, S]`` int64 with S of the image that has most segments, at least 1; -1 elsewhere."""
+    if not all("segment_category" in x for x in batched_inputs):
+        return None
+    padded = pad_sequence(
+        [x["segment_category"] for x in batched_inputs], batch_first=True, padding_value=-1
+    )
+    return F.pad(padded, (0, max(0, 1 - padded.shape[1])), value=-1).to(device)

@@ -77,6 +77,19 @@ def test_coverage_averages_segments_and_leaves_void_out():
     torch.testing.assert_close(shares, torch.tensor([[[[0.75, 0.0]], [[0.25, 0.5]]]]))
 
 
+@pytest.mark.parametrize("size", [(4, 4), (2, 4), (1, 2), (3, 2)])
+def test_coverage_counts_every_pixel_once(size):
+    segment_map = torch.randint(-1, 5, (2, 4, 8), generator=torch.Generator().manual_seed(0))
+    shares = coverage(segment_map, size)
+    assert shares.shape == (2, 5, *size)
+    if 4 % size[0] == 0:
+        one_hot = torch.stack([(segment_map == s).float() for s in range(5)], dim=1)
+        expected = torch.nn.functional.adaptive_avg_pool2d(one_hot, size)
+        torch.testing.assert_close(shares, expected)
+    known = coverage(torch.zeros_like(segment_map), size)
+    torch.testing.assert_close(known, torch.ones_like(known))
+
+
 MAPS = torch.tensor([[[0, 0, 0, 0], [0, 1, 1, 0], [2, 2, 0, 0], [2, 2, 0, 0]]])
 
 

@@ -1,0 +1,5 @@
+"""Slots to classes and panoptic segments."""
+
+from slotseg.heads.build import HEAD_REGISTRY, build_head
+
+__all__ = ["HEAD_REGISTRY", "build_head"]

@@ -1,0 +1,29 @@
+"""Registry of heads."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.utils.registry import Registry
+from torch import nn
+
+from slotseg.errors import ConfigError
+from slotseg.slots.build import look_up
+
+HEAD_REGISTRY = Registry("HEAD")
+HEAD_REGISTRY.__doc__ = """
+Modules that give slots a meaning: ``forward(slots: SlotState) -> class logits [B, K, C + 1]`` and
+``segment(class_logits, masks, size) -> (ids, segments_info)``, built as ``Class(cfg)``.
+"""
+
+
+def build_head(cfg: CfgNode) -> nn.Module | None:
+    """``MODEL.HEAD.NAME``; None when it is empty: segments without classes."""
+    name = cfg.MODEL.HEAD.NAME
+    if not name:
+        return None
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError(
+            f"MODEL.HEAD.NAME is {name}, but DATASETS.TRAIN is empty; the classes are those of "
+            "its first set"
+        )
+    return look_up(HEAD_REGISTRY, name, "MODEL.HEAD.NAME")(cfg)

@@ -1,0 +1,80 @@
+"""Slots to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from torch import Tensor, nn
+
+from slotseg.classes import class_set
+from slotseg.heads.build import HEAD_REGISTRY
+from slotseg.heads.panoptic_inference import panoptic_inference
+from slotseg.slots.state import SlotState
+
+
+@HEAD_REGISTRY.register()
+class PanopticHead(nn.Module):
+    """A class, or "no object", for every slot; together with the masks they are the segments.
+
+    Args:
+        slot_dim: length D of a slot.
+        is_thing: of each of the C classes, in contiguous order.
+        object_threshold: slots whose best class is less probable than this make no segment.
+        overlap_threshold: slots that keep less than this share of their mask in the competition
+            for pixels make no segment.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        slot_dim: int,
+        is_thing: Sequence[bool],
+        object_threshold: float,
+        overlap_threshold: float,
+    ) -> None:
+        super().__init__()
+        self.is_thing = tuple(is_thing)
+        self.object_threshold = object_threshold
+        self.overlap_threshold = overlap_threshold
+        self.classes = nn.Sequential(
+            nn.LayerNorm(slot_dim),
+            nn.Linear(slot_dim, 2 * slot_dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(2 * slot_dim, len(self.is_thing) + 1),
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """The classes are those of the first set of ``DATASETS.TRAIN``."""
+        return {
+            "slot_dim": cfg.MODEL.SLOTS.DIM,
+            "is_thing": class_set(cfg.DATASETS.TRAIN[0]).is_thing,
+            "object_threshold": cfg.TEST.OBJECT_THRESHOLD,
+            "overlap_threshold": cfg.TEST.OVERLAP_THRESHOLD,
+        }
+
+    def forward(self, slots: SlotState) -> Tensor:
+        """Slots ``[B, K, D]`` to class logits ``[B, K, C + 1]`` float32, the last "no object"."""
+        return self.classes(slots.slots).float()
+
+    def segment(
+        self, class_logits: Tensor, masks: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Panoptic segments of one image, see :func:`panoptic_inference`.
+
+        Args:
+            class_logits: ``[K, C + 1]``.
+            masks: ``[K, h, w]`` in 0..1.
+            size: (height, width) of the wanted map.
+        """
+        return panoptic_inference(
+            class_logits.softmax(dim=-1),
+            masks,
+            size,
+            self.is_thing,
+            object_threshold=self.object_threshold,
+            overlap_threshold=self.overlap_threshold,
+        )
