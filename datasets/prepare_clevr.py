@@ -12,8 +12,8 @@ import argparse
 import os
 
 import slotseg  # noqa: F401  first: it prepares the interpreter for Detectron2
-from slotseg.data.datasets.clevr import datasets_root
 from slotseg.data.datasets.clevr_tfrecords import convert_clevr_with_masks
+from slotseg.data.datasets.root import datasets_root
 from slotseg.engine.cli import user_errors
 
 

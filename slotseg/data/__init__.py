@@ -3,12 +3,17 @@
 Importing this package registers the data sets with Detectron2 and touches no file.
 """
 
-from slotseg.data.datasets import load_scene_dicts, register_clevr
+from slotseg.data.datasets import (
+    load_coco_panoptic,
+    load_scene_dicts,
+    register_all,
+    register_coco_panoptic,
+)
 from slotseg.data.loader import build_test_loader, build_train_loader, epoch_length
 from slotseg.data.mapper import SceneMapper
 from slotseg.data.scene_folder import SceneWriter, is_complete, load_scenes
 
-register_clevr()
+register_all()
 
 __all__ = [
     "SceneMapper",
@@ -17,6 +22,8 @@ __all__ = [
     "build_train_loader",
     "epoch_length",
     "is_complete",
+    "load_coco_panoptic",
     "load_scene_dicts",
     "load_scenes",
+    "register_coco_panoptic",
 ]

@@ -25,6 +25,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from slotseg.data.datasets.root import datasets_root, root_hint, shown
 from slotseg.data.scene_folder import VOID, load_scenes
 from slotseg.errors import DatasetError
 
@@ -44,11 +45,6 @@ _SCENE_SETS = [
         for split in ("train", "tune", "val")
     ),
 ]
-
-
-def datasets_root() -> str:
-    """The folder that all data sets lie under, as Detectron2 has it."""
-    return os.getenv("DETECTRON2_DATASETS", "datasets")
 
 
 def register_clevr() -> None:
@@ -153,8 +149,8 @@ def _load_registered(
         unfinished = PathManager.isdir(f"{path}.partial")
         raise DatasetError(
             f"data set {name}: {'unfinished' if unfinished else 'not found'} in "
-            f"{_shown(path)}; {'go on with' if unfinished else 'make it with'} `{command}` "
-            f"{_root_hint()}"
+            f"{shown(path)}; {'go on with' if unfinished else 'make it with'} `{command}` "
+            f"{root_hint()}"
         )
     dicts = load_scene_dicts(path, name, max_objects)
     if not dicts:
@@ -166,7 +162,7 @@ def _load_registered_v1(name: str, split: str) -> list[dict[str, Any]]:
     path = os.path.join(datasets_root(), _V1_FOLDER)
     if not PathManager.isdir(path):
         raise DatasetError(
-            f"data set {name}: not found in {_shown(path)}; {_DOWNLOAD} {_root_hint()}"
+            f"data set {name}: not found in {shown(path)}; {_DOWNLOAD} {root_hint()}"
         )
     return load_clevr_v1_dicts(path, split)
 
@@ -195,15 +191,6 @@ def _load_v1_objects(path: str) -> dict[str, list[dict[str, Any]]]:
             f"{path}: not a scene file of CLEVR v1.0, or cut short; download it again or delete "
             "it (it is needed only for the objects' attributes)"
         ) from error
-
-
-def _shown(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)
-
-
-def _root_hint() -> str:
-    root = os.getenv("DETECTRON2_DATASETS")
-    return f"(DETECTRON2_DATASETS is {root if root else 'not set'})"
 
 
 def _stem(name: str) -> str:
