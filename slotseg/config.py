@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.projects.panoptic_deeplab import add_panoptic_deeplab_config
 
 from slotseg.errors import ConfigError
 
@@ -21,6 +22,8 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     Three of Detectron2's defaults change, because slot models are trained from scratch on RGB:
     ``INPUT.FORMAT`` is RGB, pixels are normalised to [-1, 1], and the model is ``SlotSeg``.
     """
+    # The keys of Detectron2's DeepLab projects, for StockPanopticDeepLab.
+    add_panoptic_deeplab_config(cfg)
     _add_input(cfg)
     _add_model(cfg)
     _add_losses(cfg)
@@ -52,13 +55,34 @@ def _add_input(cfg: CfgNode) -> None:
     # Window cut out of every image before resizing: (top, left, bottom, right) in pixels, bottom
     # and right exclusive. Empty: the whole image. CLEVR's usual protocol on 240x320 images is
     # (29, 64, 221, 256); the generated scenes are rendered inside that window already.
+    # For scene folders only; panoptic sets are scored at the full size of their files.
     cfg.INPUT.CROP_WINDOW = ()
-    # Height and width in pixels that every image is resized to (masks by nearest neighbour).
+    # How images reach their size (masks by nearest neighbour). Scene folders know only "fixed".
+    # "fixed": to IMAGE_SIZE, whatever their shape.
+    # "shortest_edge": shape kept, Detectron2's MIN_SIZE_TRAIN, MIN_SIZE_TRAIN_SAMPLING,
+    #   MAX_SIZE_TRAIN, MIN_SIZE_TEST and MAX_SIZE_TEST.
+    # "scale_jitter": shape kept, to fit into IMAGE_SIZE times a random factor; then a random
+    #   window of IMAGE_SIZE, padded at the bottom and right (in masks with void) where the image is
+    #   smaller. In evaluation: to fit into IMAGE_SIZE, without padding.
+    # Detectron2's INPUT.CROP is a random window in training: before resizing for "fixed", after
+    # it for "shortest_edge".
+    cfg.INPUT.RESIZE = "fixed"
+    # Height and width in pixels.
     cfg.INPUT.IMAGE_SIZE = (128, 128)
+    # Smallest and largest factor of "scale_jitter".
+    cfg.INPUT.SCALE_JITTER = (0.5, 2.0)
     # Training only: "horizontal" or "none".
     cfg.INPUT.RANDOM_FLIP = "none"
-    # Scenes with more objects than this are left out, in training and in evaluation; 0 keeps all.
-    # CLEVR6 is 6. Objects are counted, the background is not one.
+    # Training only: how far colours change at random; 0 is not at all. The first three are the
+    # largest distance of a factor from 1 (at most 1), HUE is the largest turn of the colour circle
+    # to either side (at most 0.5, half a turn).
+    cfg.INPUT.COLOR_JITTER = CfgNode()
+    cfg.INPUT.COLOR_JITTER.BRIGHTNESS = 0.0
+    cfg.INPUT.COLOR_JITTER.CONTRAST = 0.0
+    cfg.INPUT.COLOR_JITTER.SATURATION = 0.0
+    cfg.INPUT.COLOR_JITTER.HUE = 0.0
+    # Images with more objects than this are left out, in training and in evaluation; 0 keeps all.
+    # CLEVR6 is 6. Objects are counted, neither the background nor stuff or crowds.
     cfg.DATASETS.MAX_OBJECTS = 0
 
 
@@ -137,6 +161,10 @@ def _add_model(cfg: CfgNode) -> None:
     # What slots mean: "PanopticHead" gives each a class of the first set of DATASETS.TRAIN, or
     # none; empty: every slot is a segment, without a class.
     cfg.MODEL.HEAD.NAME = ""
+    # Inference: slots whose best thing class is less probable than this are no thing ...
+    cfg.MODEL.HEAD.OBJECT_THRESHOLD = 0.5
+    # ... and segments of fewer pixels than this are left out, at the size of the result.
+    cfg.MODEL.HEAD.MIN_AREA = 1
 
 
 def _add_losses(cfg: CfgNode) -> None:

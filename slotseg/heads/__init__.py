@@ -1,5 +1,13 @@
 """Slots to classes and panoptic segments."""
 
 from slotseg.heads.build import HEAD_REGISTRY, build_head
+from slotseg.heads.panoptic_head import PanopticHead
+from slotseg.heads.panoptic_inference import confident_queries, panoptic_inference
 
-__all__ = ["HEAD_REGISTRY", "build_head"]
+__all__ = [
+    "HEAD_REGISTRY",
+    "PanopticHead",
+    "build_head",
+    "confident_queries",
+    "panoptic_inference",
+]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
@@ -18,12 +20,15 @@ from slotseg.slots.state import SlotState
 class PanopticHead(nn.Module):
     """A class, or "no object", for every slot; together with the masks they are the segments.
 
+    The masks of all slots share out every pixel. For a stuff class the shares of all slots are
+    therefore added, each as far as the slot is of that class; a thing is one slot, with the
+    probability of its best thing class. Each pixel goes to the highest of these.
+
     Args:
         slot_dim: length D of a slot.
         is_thing: of each of the C classes, in contiguous order.
-        object_threshold: slots whose best class is less probable than this make no segment.
-        overlap_threshold: slots that keep less than this share of their mask in the competition
-            for pixels make no segment.
+        object_threshold: slots whose best thing class is less probable than this are no thing.
+        min_area: segments of fewer pixels than this are left out.
     """
 
     @configurable
@@ -33,12 +38,12 @@ class PanopticHead(nn.Module):
         slot_dim: int,
         is_thing: Sequence[bool],
         object_threshold: float,
-        overlap_threshold: float,
+        min_area: int,
     ) -> None:
         super().__init__()
         self.is_thing = tuple(is_thing)
         self.object_threshold = object_threshold
-        self.overlap_threshold = overlap_threshold
+        self.min_area = min_area
         self.classes = nn.Sequential(
             nn.LayerNorm(slot_dim),
             nn.Linear(slot_dim, 2 * slot_dim),
@@ -52,8 +57,8 @@ class PanopticHead(nn.Module):
         return {
             "slot_dim": cfg.MODEL.SLOTS.DIM,
             "is_thing": class_set(cfg.DATASETS.TRAIN[0]).is_thing,
-            "object_threshold": cfg.TEST.OBJECT_THRESHOLD,
-            "overlap_threshold": cfg.TEST.OVERLAP_THRESHOLD,
+            "object_threshold": cfg.MODEL.HEAD.OBJECT_THRESHOLD,
+            "min_area": cfg.MODEL.HEAD.MIN_AREA,
         }
 
     def forward(self, slots: SlotState) -> Tensor:
@@ -70,11 +75,20 @@ class PanopticHead(nn.Module):
             masks: ``[K, h, w]`` in 0..1.
             size: (height, width) of the wanted map.
         """
+        class_probs = class_logits.softmax(dim=-1)[:, :-1]
+        thing = torch.tensor(self.is_thing, device=masks.device)
+        stuff_classes = (~thing).nonzero()[:, 0]
+        stuff_masks = torch.einsum("kc,khw->chw", class_probs[:, stuff_classes], masks)
+        candidates = torch.cat(
+            [F.one_hot(stuff_classes, len(thing)).to(class_probs), class_probs * thing]
+        )
         return panoptic_inference(
-            class_logits.softmax(dim=-1),
-            masks,
+            F.pad(candidates, (0, 1)),
+            torch.cat([stuff_masks, masks]),
             size,
             self.is_thing,
             object_threshold=self.object_threshold,
-            overlap_threshold=self.overlap_threshold,
+            overlap_threshold=0.0,
+            mask_threshold=0.0,
+            min_area=self.min_area,
         )

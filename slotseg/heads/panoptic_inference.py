@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A mask holds the pixels where it is at least this.
-_MASK_THRESHOLD = 0.5
 # Masks that are brought to full size at once: memory does not grow with the number of queries.
 _CHUNK = 8
 
@@ -39,14 +37,17 @@ def panoptic_inference(
     *,
     object_threshold: float = 0.8,
     overlap_threshold: float = 0.8,
+    mask_threshold: float = 0.5,
+    min_area: int = 1,
     upsample: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, list[dict[str, Any]]]:
     """Panoptic segmentation by the rule of MaskFormer (Cheng et al. 2021, section 3.4), which
     Mask2Former and EoMT use too.
 
     Confident queries compete: a pixel goes to the query with the highest class probability times
-    mask there, if that mask is at least 0.5. A query that keeps less than ``overlap_threshold`` of
-    its own mask is left out, its pixels stay empty. Queries of one stuff class become one segment.
+    mask there, if that mask is at least ``mask_threshold``. A query that keeps less than
+    ``overlap_threshold`` of its own mask is left out, its pixels stay empty. Queries of one stuff
+    class become one segment.
 
     Args:
         class_probs: ``[K, C + 1]`` in 0..1; the last column is "no object".
@@ -55,6 +56,9 @@ def panoptic_inference(
         is_thing: one entry a class, C in all.
         object_threshold: least class probability of a query, exclusive.
         overlap_threshold: least share of its mask that a query has to win.
+        mask_threshold: a mask holds the pixels where it is at least this; 0 for masks that share
+            out every pixel among themselves (``overlap_threshold`` then has to be 0).
+        min_area: queries that win fewer pixels than this are left out, their pixels stay empty.
         upsample: how some of the masks, ``[k, h, w]``, become probabilities of ``size``,
             ``[k, height, width]``; default: bilinear. A caller with logits, or with padding to cut
             off, gives its own; ``mask_probs`` may then be whatever it takes.
@@ -74,7 +78,12 @@ def panoptic_inference(
         return torch.zeros(size, dtype=torch.int32, device=mask_probs.device), []
     scores, classes = class_probs[kept].float().max(dim=1)
     winner, inside, mask_areas = _compete(
-        mask_probs, kept, scores, size, upsample or (lambda masks: _bilinear(masks, size))
+        mask_probs,
+        kept,
+        scores,
+        size,
+        mask_threshold,
+        upsample or (lambda masks: _bilinear(masks, size)),
     )
     won = torch.bincount(winner.flatten(), minlength=len(kept))
     areas = torch.bincount(winner[inside], minlength=len(kept))
@@ -86,6 +95,7 @@ def panoptic_inference(
         mask_areas.tolist(),
         is_thing,
         overlap_threshold,
+        min_area,
     )
     ids = torch.tensor(id_of_query, dtype=torch.int32, device=winner.device)[winner]
     return ids.masked_fill_(~inside, 0), segments_info
@@ -96,6 +106,7 @@ def _compete(
     kept: Tensor,
     scores: Tensor,
     size: tuple[int, int],
+    mask_threshold: float,
     upsample: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A running maximum over chunks of queries.
@@ -110,9 +121,9 @@ def _compete(
     mask_areas = []
     for start in range(0, len(kept), _CHUNK):
         full = upsample(masks[kept[start : start + _CHUNK]]).float()
-        mask_areas.append((full >= _MASK_THRESHOLD).flatten(1).sum(dim=1))
+        mask_areas.append((full >= mask_threshold).flatten(1).sum(dim=1))
         value, first = (full * scores[start : start + len(full), None, None]).max(dim=0)
-        claimed = full.gather(0, first.unsqueeze(0))[0] >= _MASK_THRESHOLD
+        claimed = full.gather(0, first.unsqueeze(0))[0] >= mask_threshold
         # Strictly better: of equals the first query wins, whatever the chunks.
         better = value > best
         best = torch.where(better, value, best)
@@ -129,13 +140,15 @@ def _merge(
     mask_areas: list[int],
     is_thing: Sequence[bool],
     overlap_threshold: float,
+    min_area: int,
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """The segment id of every query, 0 for those left out, and the segments."""
     id_of_query = [0] * len(scores)
     segments_info: list[dict[str, Any]] = []
     stuff: dict[int, dict[str, Any]] = {}
     for query, category in enumerate(classes):
-        if areas[query] == 0 or won[query] < overlap_threshold * mask_areas[query]:
+        too_small = areas[query] < max(min_area, 1)
+        if too_small or won[query] < overlap_threshold * mask_areas[query]:
             continue
         segment = None if is_thing[category] else stuff.get(category)
         if segment is None:

@@ -3,6 +3,7 @@ import torch
 from detectron2.modeling import build_model
 
 from slotseg import SlotSeg, get_cfg
+from slotseg.classes import Category, set_class_metadata
 from slotseg.decoders import Decoded
 from slotseg.errors import ConfigError, DatasetError
 
@@ -161,3 +162,67 @@ def test_duplicate_slots_are_left_out_when_asked():
         model.decoders = torch.nn.ModuleList([Share()])
         segments, info = model(batch)[0]["panoptic_seg"]
         assert set(segments.unique().tolist()) == expected == {x["id"] for x in info}
+
+
+class TestWithClasses:
+    """A head, and panoptic inputs."""
+
+    @pytest.fixture
+    def model(self):
+        names = [("road", False), ("car", True), ("sky", False)]
+        set_class_metadata(
+            "test_slotseg_street",
+            [Category(i, name, thing, (0, 0, 0)) for i, (name, thing) in enumerate(names)],
+        )
+        return make_model(
+            "MODEL.HEAD.NAME", "PanopticHead",
+            "DATASETS.TRAIN", ("test_slotseg_street",),
+            "LOSSES.MASKS.WEIGHT", 1.0,
+            "MODEL.HEAD.OBJECT_THRESHOLD", 0.2,
+        )  # fmt: skip
+
+    @staticmethod
+    def panoptic_batch(categories=(0, 1, 2), crowd=(False, False, False)):
+        return make_batch(
+            segment_category=torch.tensor(categories, dtype=torch.int64),
+            segment_is_crowd=torch.tensor(crowd, dtype=torch.bool),
+        )
+
+    def test_losses_and_gradients(self, model):
+        losses = model(self.panoptic_batch())
+        assert "loss_class" in losses
+        sum(losses.values()).backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+    def test_crowd_is_void(self, model):
+        crowd = self.panoptic_batch(crowd=(False, True, False))
+        void = self.panoptic_batch()
+        for x in void:
+            x["segment_map"][x["segment_map"] == 1] = -1
+        losses = []
+        for batch in (crowd, void):
+            torch.manual_seed(0)  # the slots start at random
+            losses.append(model(batch))
+        torch.testing.assert_close(*losses)
+
+    def test_images_of_nothing_but_void(self, model):
+        batch = self.panoptic_batch(categories=(), crowd=())
+        for x in batch:
+            x["segment_map"].fill_(-1)
+        losses = model(batch)
+        assert all(torch.isfinite(value) for value in losses.values())
+        sum(losses.values()).backward()
+
+    @torch.no_grad()
+    def test_inference_at_the_wanted_size(self, model):
+        (first, _) = model.eval()(make_batch(height=40, width=48))
+        ids, info = first["panoptic_seg"]
+        assert ids.shape == (40, 48) and ids.dtype == torch.int32
+        assert info
+        for x in info:
+            assert x["area"] == int((ids == x["id"]).sum()) > 0
+            assert x["isthing"] == (x["category_id"] == 1)
+
+    def test_segments_without_classes_are_refused(self, model):
+        with pytest.raises(DatasetError, match=r"a\.png: its segments have no classes"):
+            model(make_batch())
