@@ -26,6 +26,7 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     add_panoptic_deeplab_config(cfg)
     _add_input(cfg)
     _add_model(cfg)
+    _add_huggingface(cfg)
     _add_losses(cfg)
     _add_solver(cfg)
     _add_monitoring(cfg)
@@ -165,6 +166,26 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.HEAD.OBJECT_THRESHOLD = 0.5
     # ... and segments of fewer pixels than this are left out, at the size of the result.
     cfg.MODEL.HEAD.MIN_AREA = 1
+
+
+def _add_huggingface(cfg: CfgNode) -> None:
+    # The models of the `transformers` package: HFMask2Former and HFEoMT.
+    hf = cfg.MODEL.HUGGINGFACE = CfgNode()
+    # A folder made by save_pretrained, or a name on the Hugging Face hub; its own description of
+    # the network is used. The weights of the hub want ImageNet's statistics:
+    # PIXEL_MEAN [123.675, 116.28, 103.53], PIXEL_STD [58.395, 57.12, 57.375] in RGB.
+    # Empty: a new network, as CONFIG describes it.
+    hf.PRETRAINED = ""
+    # Options of the package's Mask2FormerConfig or EomtConfig, except for the classes, which come
+    # from the data set; backbone_config is a node of its own with a model_type.
+    hf.CONFIG = CfgNode(new_allowed=True)
+    # A query needs a class of a probability above this, and has to win at least this share of its
+    # mask, to become a segment.
+    hf.OBJECT_THRESHOLD = 0.8
+    hf.OVERLAP_THRESHOLD = 0.8
+    # EoMT: switch the masks in the attention off over the training, one block after the other, so
+    # that inference is faster without them. False leaves them on.
+    hf.MASK_ANNEALING = True
 
 
 def _add_losses(cfg: CfgNode) -> None:

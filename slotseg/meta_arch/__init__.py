@@ -1,6 +1,7 @@
 """Whole models, in Detectron2's own META_ARCH_REGISTRY."""
 
+from slotseg.meta_arch.huggingface import HFEoMT, HFMask2Former
 from slotseg.meta_arch.slotseg import SlotSeg
 from slotseg.meta_arch.stock import StockPanopticFPN
 
-__all__ = ["SlotSeg", "StockPanopticFPN"]
+__all__ = ["HFEoMT", "HFMask2Former", "SlotSeg", "StockPanopticFPN"]

@@ -1,0 +1,31 @@
+"""Mask2Former with this project's input and output."""
+
+from __future__ import annotations
+
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import Tensor
+
+from slotseg.meta_arch.huggingface.query_model import HFQueryModel, LayerPrediction
+
+
+@META_ARCH_REGISTRY.register()
+class HFMask2Former(HFQueryModel):
+    """Mask2Former (Cheng et al., "Masked-attention Mask Transformer for Universal Image
+    Segmentation", CVPR 2022), in the implementation of the `transformers` library.
+
+    Args:
+        see :class:`HFQueryModel`.
+    """
+
+    model_type = "mask2former"
+    # The coarsest of the published backbones' feature maps.
+    size_divisibility = 32
+
+    def predict_layers(self, pixels: Tensor) -> list[LayerPrediction]:
+        """Every decoder layer predicts, and one prediction comes before them."""
+        output = self.network(pixels, output_auxiliary_logits=True)
+        earlier = output.auxiliary_logits if self.network.config.use_auxiliary_loss else []
+        return [
+            *((p["class_queries_logits"], p["masks_queries_logits"]) for p in earlier),
+            (output.class_queries_logits, output.masks_queries_logits),
+        ]

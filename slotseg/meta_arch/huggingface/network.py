@@ -1,0 +1,207 @@
+"""Networks of the `transformers` library, from saved weights or from a description."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from slotseg.errors import CheckpointError, ConfigError
+
+_logger = logging.getLogger(__name__)
+
+_PRETRAINED = "MODEL.HUGGINGFACE.PRETRAINED"
+_CONFIG = "MODEL.HUGGINGFACE.CONFIG"
+# What depends on the number of classes: the class layer, and the classes' weights in the loss.
+_CLASS_HEAD = ("class_predictor.", "criterion.")
+
+
+def import_transformers() -> ModuleType:
+    """The library.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise ConfigError(
+            "MODEL.META_ARCHITECTURE: this model needs the transformers package, which cannot be "
+            f'imported ({error}); pip install "slotseg[transformers]"'
+        ) from error
+
+
+def build_network(
+    model_type: str, options: CfgNode, class_names: Sequence[str], dataset_name: str
+) -> nn.Module:
+    """A network for universal segmentation with one output a class and one for "no object".
+
+    Args:
+        model_type: as the library names it, for instance ``"mask2former"``.
+        options: ``cfg.MODEL.HUGGINGFACE``.
+        class_names: in contiguous order; they become the network's labels.
+        dataset_name: for messages.
+
+    Returns:
+        The library's own model, in float32. Weights come from ``options.PRETRAINED``, or else from
+        PyTorch's generator. A class layer of another width starts anew, with a warning.
+
+    Raises:
+        ConfigError: the library is missing, ``PRETRAINED`` is of another kind of model, or
+            ``CONFIG`` has unknown keys or values that do not work.
+        CheckpointError: ``PRETRAINED`` cannot be read, or its weights do not fit its own config.
+    """
+    transformers = import_transformers()
+    if options.PRETRAINED:
+        return _load(transformers, model_type, options.PRETRAINED, class_names, dataset_name)
+    return _build(transformers, model_type, _plain(options.CONFIG), class_names)
+
+
+def _build(
+    transformers: ModuleType,
+    model_type: str,
+    described: dict[str, Any],
+    class_names: Sequence[str],
+) -> nn.Module:
+    if not described:
+        raise ConfigError(
+            f"{_CONFIG}: describes no network, and {_PRETRAINED} is empty; give one of them "
+            f"(examples: configs/cityscapes/{model_type}_*.yaml)"
+        )
+    try:
+        _reject_unknown_keys(transformers, model_type, described)
+        config = transformers.AutoConfig.for_model(model_type, **described)
+        _set_labels(config, class_names)
+        return transformers.AutoModelForUniversalSegmentation.from_config(config)
+    except ConfigError:
+        raise
+    except Exception as error:
+        # The library checks with whatever exception is at hand, from TypeError in arithmetic to
+        # classes of its own.
+        raise ConfigError(f"{_CONFIG}: {model_type} cannot be built: {_one_line(error)}") from error
+
+
+def _load(
+    transformers: ModuleType,
+    model_type: str,
+    source: str,
+    class_names: Sequence[str],
+    dataset_name: str,
+) -> nn.Module:
+    if PathManager.isdir(source):
+        source = PathManager.get_local_path(source)
+    config = _read(transformers.AutoConfig, source)
+    if config.model_type != model_type:
+        raise ConfigError(
+            f"{_PRETRAINED}: {source} is a {config.model_type} model, but "
+            f"MODEL.META_ARCHITECTURE asks for {model_type}"
+        )
+    saved_names = list(config.id2label.values())
+    _set_labels(config, class_names)
+    network, report = _read(
+        transformers.AutoModelForUniversalSegmentation,
+        source,
+        config=config,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        dtype=torch.float32,
+    )
+    _check(network, report, source)
+    _compare_classes(saved_names, class_names, source, dataset_name)
+    return network
+
+
+def _read(auto_class: Any, source: str, **options: Any) -> Any:
+    try:
+        return auto_class.from_pretrained(source, **options)
+    except Exception as error:
+        # Network, cache, JSON, safetensors and the library itself each raise their own.
+        raise CheckpointError(
+            f"{_PRETRAINED}: {source} is neither a readable folder made by save_pretrained nor a "
+            f"model that could be fetched from the hub ({_one_line(error)}); give a folder, or "
+            f"leave {_PRETRAINED} empty to start from {_CONFIG}"
+        ) from error
+
+
+def _check(network: nn.Module, report: Mapping[str, Any], source: str) -> None:
+    """Refuse weights that fit only in part, as the project's own checkpoints do."""
+    wrong = [
+        key for key in map(_key_of, report["mismatched_keys"]) if not key.startswith(_CLASS_HEAD)
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{_PRETRAINED}: {source}: {len(wrong)} weights have another shape than its "
+            f"config.json says (first: {wrong[0]}); save the model again"
+        )
+    missing = sorted(set(report["missing_keys"]) - {name for name, _ in network.named_buffers()})
+    if len(missing) == len(list(network.parameters())):
+        raise CheckpointError(
+            f"{_PRETRAINED}: {source}: holds none of the model's weights; save the model again"
+        )
+    if missing:
+        _logger.warning(
+            f"{source}: lacks {len(missing)} weights (first: {missing[0]}); these start anew"
+        )
+
+
+def _key_of(entry: Any) -> str:
+    """A mismatch is reported as (key, shape in the file, shape in the model)."""
+    return entry if isinstance(entry, str) else entry[0]
+
+
+def _compare_classes(
+    saved: Sequence[str], wanted: Sequence[str], source: str, dataset_name: str
+) -> None:
+    if len(saved) != len(wanted):
+        _logger.warning(
+            f"{source}: was trained on {len(saved)} classes and {dataset_name} has {len(wanted)}: "
+            "the class layer starts anew"
+        )
+    elif not all(name.startswith("LABEL_") for name in saved) and list(saved) != list(wanted):
+        first = next(c for c, (a, b) in enumerate(zip(saved, wanted, strict=True)) if a != b)
+        _logger.warning(
+            f"{source}: its classes are not named as those of {dataset_name} (class {first}: "
+            f"{saved[first]} and {wanted[first]}); the class layer is kept, so check their order"
+        )
+
+
+def _set_labels(config: Any, class_names: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(class_names))
+    config.label2id = {name: number for number, name in enumerate(class_names)}
+
+
+def _reject_unknown_keys(
+    transformers: ModuleType, model_type: str, described: Mapping[str, Any], prefix: str = _CONFIG
+) -> None:
+    """The library would take a misspelt key without a word."""
+    known = transformers.AutoConfig.for_model(model_type).to_dict()
+    for key, value in described.items():
+        if key not in known and key != "out_features":
+            near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ConfigError(f"{prefix}.{key}: {model_type} has no such option{hint}")
+        if key == "backbone_config" and isinstance(value, Mapping):
+            if "model_type" not in value:
+                raise ConfigError(f"{prefix}.{key}: has no model_type, for instance swin")
+            _reject_unknown_keys(transformers, value["model_type"], value, f"{prefix}.{key}")
+
+
+def _plain(value: Any) -> Any:
+    """Config nodes and tuples as dicts and lists, which is what JSON would have given."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
