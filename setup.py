@@ -33,7 +33,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     packages=find_packages(include=["slotseg", "slotseg.*"]),
-    package_data={"slotseg": ["visualization/templates/*"]},
+    package_data={"slotseg": ["visualization/templates/*", "comparison/*.yaml"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.4",

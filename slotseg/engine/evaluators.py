@@ -11,6 +11,7 @@ from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from slotseg.errors import ConfigError
 from slotseg.evaluation.at_truth_size import AtTruthSize
+from slotseg.evaluation.panoptic_evaluator import PanopticQualityEvaluator
 from slotseg.evaluation.slot_evaluator import SlotEvaluator
 
 # Folder of OUTPUT_DIR with what evaluators write besides the scores.
@@ -37,8 +38,6 @@ def _slots(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator
 
 
 def _panoptic(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    from slotseg.evaluation.panoptic_evaluator import PanopticQualityEvaluator
-
     quality = PanopticQualityEvaluator(
         dataset_name, output_dir=output_dir, export_coco=cfg.TEST.EXPORT_COCO
     )

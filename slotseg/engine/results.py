@@ -37,7 +37,7 @@ def flatten_results(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 def format_results(results: Results) -> str:
     """Tables for a terminal: panoptic quality set by set, all other scores in one."""
     parts = [
-        _panoptic_tables(name, tasks[PANOPTIC])
+        _panoptic_table(name, tasks[PANOPTIC])
         for name, tasks in results.items()
         if PANOPTIC in tasks
     ]
@@ -59,15 +59,12 @@ def _score_table(results: Results) -> str:
     return _tabulate(rows, ["score", *columns])
 
 
-def _panoptic_tables(dataset: str, scores: Mapping[str, Any]) -> str:
-    """All, things and stuff, then one line a class."""
+def _panoptic_table(dataset: str, scores: Mapping[str, Any]) -> str:
+    """All, things and stuff; the evaluator logs every class."""
     table = quality_table(scores)
-    lines = [f"{dataset}: panoptic quality in percent, {table.setting}".rstrip(", ")]
-    for head, rows in (("classes", table.groups), ("class", table.classes)):
-        if rows:
-            cells = [[row.name, *(_percent(row.scores[q]) for q in QUALITIES)] for row in rows]
-            lines.append(_tabulate(cells, [head, *QUALITIES]))
-    return "\n\n".join(lines)
+    title = f"{dataset}: panoptic quality in percent, {table.setting}".rstrip(", ")
+    cells = [[row.name, *(_percent(row.scores[q]) for q in QUALITIES)] for row in table.groups]
+    return f"{title}\n\n{_tabulate(cells, ['classes', *QUALITIES])}"
 
 
 def _tabulate(rows: list[list[str]], headers: list[str]) -> str:

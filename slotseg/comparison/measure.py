@@ -1,0 +1,86 @@
+"""Speed and memory of a model on this machine."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from torch import nn
+
+from slotseg.engine.inference import inference_mode
+from slotseg.engine.trainer import Trainer
+
+_MIB = 2**20
+_WARM_UP_IMAGES = 2
+# Different images that are timed, over and over if more are asked for.
+_KEPT_IMAGES = 8
+
+
+def count_parameters(model: nn.Module) -> int:
+    """All parameters, trained or frozen."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def load_single_images(cfg: CfgNode, dataset_name: str, count: int) -> list[dict[str, Any]]:
+    """The first images of a set as the model takes them, at most a few, to be timed again."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.IMS_PER_BATCH = 1
+    cfg.DATALOADER.NUM_WORKERS = 0
+    loader = Trainer.build_test_loader(cfg, dataset_name)
+    return [batch[0] for batch in islice(loader, min(count, _KEPT_IMAGES))]
+
+
+def seconds_an_image(model: nn.Module, items: Sequence[dict[str, Any]], count: int) -> float:
+    """Median seconds of inference on one image, from the mapped image to its segments.
+
+    Reading the file is not part of it; bringing the masks to the size of the file is.
+
+    Args:
+        model: on its device.
+        items: mapped images, taken in turn.
+        count: how many are timed, after a warm-up.
+    """
+    seconds = []
+    with inference_mode(model):
+        for number in range(_WARM_UP_IMAGES + count):
+            item = items[number % len(items)]
+            _wait_for_device(model)
+            began = time.perf_counter()
+            model([item])
+            _wait_for_device(model)
+            if number >= _WARM_UP_IMAGES:
+                seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Largest memory of this process so far, MiB.
+
+    On CUDA what tensors took on the device; on the CPU the resident memory of the process, the
+    interpreter and its libraries included, worker processes not.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _MIB
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Unlike getrusage's, this mark starts anew with the program.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / _MIB if sys.platform == "darwin" else peak / 1024
+
+
+def _wait_for_device(model: nn.Module) -> None:
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

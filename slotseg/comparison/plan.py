@@ -1,0 +1,235 @@
+"""Which runs a comparison consists of, and where each of them lies on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.utils.file_io import PathManager
+
+import slotseg
+from slotseg.config import get_cfg
+from slotseg.errors import ConfigError
+
+# As weights: the model as its config builds it, which may load a pretrained one by itself.
+AS_BUILT = "as-built"
+# What is done for every job, in this order; see slotseg/comparison/job.py.
+PHASES = ("score", "measure")
+JOB_FILE = "job.json"
+
+
+def phase_file(folder: str, phase: str) -> str:
+    """Where a phase leaves its result."""
+    return os.path.join(folder, f"{phase}.json")
+
+
+def failure_file(folder: str, phase: str) -> str:
+    """Where a phase leaves the reason why it failed."""
+    return os.path.join(folder, f"{phase}.failed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model with one seed: everything that its processes need to know.
+
+    Attributes:
+        name: of the model, for tables.
+        config_file: YAML file; empty: the defaults.
+        overrides: ``KEY VALUE ...`` on top of it.
+        seed: of training and of sampled slots.
+        minutes: of training; None: no training, the weights are scored.
+        evaluations: in training, equally spaced.
+        weights: to score, or :data:`AS_BUILT`; with ``minutes`` empty.
+        speed_images: that inference is timed on.
+        folder: of this run, an ``OUTPUT_DIR``.
+        budget_file: where the steps that fit into ``minutes`` are noted, for all seeds.
+        command: that asked for it, for the records.
+    """
+
+    name: str
+    config_file: str
+    overrides: tuple[Any, ...]
+    seed: int
+    minutes: float | None
+    evaluations: int
+    weights: str
+    speed_images: int
+    folder: str
+    budget_file: str
+    command: str
+
+    def config(self) -> CfgNode:
+        """The config of this run, before its steps are fitted to the time; not frozen."""
+        cfg = get_cfg(self.config_file or None, self.overrides)
+        cfg.SEED = self.seed
+        cfg.OUTPUT_DIR = self.folder
+        return cfg
+
+    def dumps(self) -> str:
+        """As JSON text."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> Job:
+        """The counterpart of :meth:`dumps`."""
+        values = json.loads(text)
+        return cls(**{**values, "overrides": tuple(values["overrides"])})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison.
+
+    Attributes:
+        dataset: that all models are scored on.
+        train_datasets: that all models are trained on; empty without training.
+        jobs: model by model, seed by seed.
+        minutes: of training; None: none.
+        output: folder of the comparison.
+    """
+
+    dataset: str
+    train_datasets: tuple[str, ...]
+    jobs: tuple[Job, ...]
+    minutes: float | None
+    output: str
+
+
+def make_plan(
+    configs: Sequence[str],
+    output: str,
+    *,
+    names: Sequence[str] = (),
+    minutes: float | None = None,
+    weights: Sequence[str] = (),
+    dataset: str | None = None,
+    train_dataset: str | None = None,
+    seeds: Sequence[int] = (0,),
+    evaluations: int = 4,
+    speed_images: int = 20,
+    overrides: Sequence[Any] = (),
+    command: str = "",
+) -> Plan:
+    """Check what is asked for, before anything runs.
+
+    Args:
+        configs: YAML files, one a model.
+        output: folder; a run's own folder in it is named after the model and a hash of its config,
+            so that a changed config is a new run.
+        names: one a config; default: the names of the files.
+        minutes: train each model for this long. None: score weights.
+        weights: one a config; empty, or an empty entry: ``MODEL.WEIGHTS``, or else the trained
+            weights in ``OUTPUT_DIR`` of the config. :data:`AS_BUILT` loads nothing.
+        dataset: to score on; default: the one that all configs name in ``DATASETS.TEST``.
+        train_dataset: to train on; default: what all configs name in ``DATASETS.TRAIN``.
+        seeds: one run each.
+        evaluations: in training, see :func:`slotseg.engine.time_budget.fit_to_time`.
+        speed_images: that inference is timed on.
+        overrides: ``KEY VALUE ...`` for all configs.
+        command: for the records.
+
+    Raises:
+        ConfigError: a config that cannot be read; numbers that do not fit together; configs with
+            different data, which no table may compare.
+    """
+    names = _names(configs, names)
+    if weights and len(weights) != len(configs):
+        raise ConfigError(f"--weights: {len(weights)} files for {len(configs)} configs")
+    if weights and minutes is not None:
+        raise ConfigError("--weights and --train-minutes exclude each other")
+    if minutes is not None and not minutes > 0:
+        raise ConfigError(f"--train-minutes: must be positive, got {minutes:g}")
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise ConfigError(f"--seeds: must be different numbers from 0 on, got {list(seeds)}")
+    for flag, value in (("--evaluations", evaluations), ("--speed-images", speed_images)):
+        if value < 1:
+            raise ConfigError(f"{flag}: must be at least 1, got {value}")
+    overrides = [*overrides]
+    if dataset:
+        overrides += ["DATASETS.TEST", f"('{dataset}',)"]
+    if train_dataset:
+        overrides += ["DATASETS.TRAIN", f"('{train_dataset}',)"]
+    cfgs = [get_cfg(config, overrides) for config in configs]
+    test = _common(cfgs, names, "TEST", "--dataset")
+    if len(test) != 1:
+        raise ConfigError(
+            f"DATASETS.TEST: a comparison needs one set, got {list(test)}; give --dataset"
+        )
+    train = _common(cfgs, names, "TRAIN", "--train-dataset") if minutes is not None else ()
+    for name in (*test, *train):
+        if name not in DatasetCatalog:
+            raise ConfigError(f"no data set {name!r} is registered; see datasets/README.md")
+    jobs = []
+    for index, (config, cfg, name) in enumerate(zip(configs, cfgs, names, strict=True)):
+        chosen = (weights[index] if weights else "") or cfg.MODEL.WEIGHTS
+        own_weights = "" if minutes is not None else _weights(chosen, cfg.OUTPUT_DIR)
+        key = _key(cfg, minutes, own_weights, evaluations, speed_images)
+        folder = os.path.join(output, f"{_file_name(name)}-{key}")
+        jobs += [
+            Job(
+                name=name,
+                config_file=os.path.abspath(config) if "://" not in config else config,
+                overrides=tuple(overrides),
+                seed=seed,
+                minutes=minutes,
+                evaluations=evaluations,
+                weights=own_weights,
+                speed_images=speed_images,
+                folder=os.path.join(folder, f"seed{seed}"),
+                budget_file=os.path.join(folder, "budget.json"),
+                command=command,
+            )
+            for seed in seeds
+        ]
+    return Plan(test[0], train, tuple(jobs), minutes, output)
+
+
+def _names(configs: Sequence[str], names: Sequence[str]) -> list[str]:
+    if not configs:
+        raise ConfigError("--configs: name at least one config file")
+    if names and len(names) != len(configs):
+        raise ConfigError(f"--names: {len(names)} names for {len(configs)} configs")
+    found = list(names) or [os.path.splitext(os.path.basename(config))[0] for config in configs]
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise ConfigError(f"--names: {', '.join(twice)} would name two models; give others")
+    return found
+
+
+def _common(cfgs: Sequence[CfgNode], names: Sequence[str], key: str, flag: str) -> tuple[str, ...]:
+    """The data sets that all configs agree on."""
+    found = {name: tuple(cfg.DATASETS[key]) for name, cfg in zip(names, cfgs, strict=True)}
+    if len(set(found.values())) > 1:
+        told = "; ".join(f"{name}: {', '.join(sets) or 'none'}" for name, sets in found.items())
+        raise ConfigError(f"DATASETS.{key} differs ({told}); give {flag}")
+    return next(iter(found.values()))
+
+
+def _weights(chosen: str, output_dir: str) -> str:
+    """Absolute, since the processes must not depend on the folder they are started in."""
+    if chosen == AS_BUILT:
+        return AS_BUILT
+    if not chosen:
+        # Looked up when the job runs: a config without weights fails alone.
+        return os.path.abspath(output_dir)
+    return os.path.abspath(chosen) if PathManager.isfile(chosen) else chosen
+
+
+def _key(cfg: CfgNode, *settings: Any) -> str:
+    """Changes whenever another result could come out."""
+    neutral = cfg.clone()
+    neutral.defrost()
+    neutral.OUTPUT_DIR, neutral.SEED = "", 0
+    text = json.dumps([neutral.dump(), slotseg.__version__, *settings])
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name).strip("_") or "model"

@@ -1,0 +1,145 @@
+"""Training for a given time: how long a step takes here, and a schedule that fits."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from detectron2.config import CfgNode
+from detectron2.engine.train_loop import HookBase
+
+from slotseg.engine.rng import forked_rng
+from slotseg.engine.trainer import Trainer
+from slotseg.errors import ConfigError
+
+# Steps that are averaged before the median is taken: batches that several data workers made come
+# in bursts, so that single steps are either much too short or much too long.
+_BLOCK = 4
+_BLOCKS = 5
+# The first steps compile kernels, fill caches and find batches that were made before them.
+_WARM_UP_STEPS = 3
+_WARM_UP_SHARE = 0.1
+
+
+def measure_step_seconds(cfg: CfgNode, *, max_seconds: float = 60.0) -> float:
+    """Wall-clock seconds of a training step of this config on this machine, now.
+
+    Trains a model of its own for a few steps, waiting for data included, and throws it away:
+    nothing is left in ``OUTPUT_DIR``, and no random number of the caller is drawn.
+
+    Args:
+        cfg: of the training.
+        max_seconds: end of the measurement, at the first step after it; at least one step is
+            measured.
+
+    Returns:
+        Median over blocks of consecutive steps of the mean of a block.
+    """
+    with tempfile.TemporaryDirectory(prefix="step_time") as folder, forked_rng(max(cfg.SEED, 0)):
+        probe_cfg = cfg.clone()
+        probe_cfg.defrost()
+        probe_cfg.OUTPUT_DIR = folder
+        probe = _Probe(probe_cfg, max_seconds)
+        probe.resume_or_load(resume=False)
+        with suppress(_EnoughError):
+            probe.train()
+        return typical_step_seconds(probe.clock.seconds)
+
+
+def typical_step_seconds(seconds: Sequence[float], block: int = _BLOCK) -> float:
+    """Median of the means of ``block`` consecutive steps; an incomplete last block is left out."""
+    if len(seconds) < block:
+        return statistics.fmean(seconds)
+    starts = range(0, len(seconds) - block + 1, block)
+    return statistics.median(statistics.fmean(seconds[start : start + block]) for start in starts)
+
+
+def fit_to_time(
+    cfg: CfgNode, minutes: float, step_seconds: float, *, evaluations: int = 1
+) -> CfgNode:
+    """A copy of ``cfg`` whose training steps take ``minutes`` and whose schedule ends there.
+
+    ``SOLVER.MAX_ITER`` follows from the time of a step. ``STEPS`` and ``HALVING_PERIOD`` keep their
+    place relative to it, so that the learning rate decays as far as it was meant to; warm-up is
+    at most a tenth. Evaluation and saving are not part of the time.
+
+    Args:
+        cfg: of the training.
+        minutes: for all training steps.
+        step_seconds: see :func:`measure_step_seconds`.
+        evaluations: equally spaced in training, the last one at its end.
+
+    Raises:
+        ConfigError: a time that is not positive, or too short for a step.
+    """
+    if not minutes > 0:
+        raise ConfigError(f"training time: must be positive, got {minutes} minutes")
+    if evaluations < 1:
+        raise ConfigError(f"evaluations: must be at least 1, got {evaluations}")
+    steps = int(minutes * 60 / step_seconds)
+    if steps < 1:
+        raise ConfigError(
+            f"training time: {minutes:g} minutes are less than one step, which takes "
+            f"{step_seconds:.1f} s here; give more time or lower SOLVER.IMS_PER_BATCH"
+        )
+    fitted = cfg.clone()
+    fitted.defrost()
+    solver = fitted.SOLVER
+    scale = steps / solver.MAX_ITER
+    solver.MAX_ITER = steps
+    solver.STEPS = tuple(round(step * scale) for step in solver.STEPS)
+    solver.HALVING_PERIOD = max(1, round(solver.HALVING_PERIOD * scale))
+    solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, int(steps * _WARM_UP_SHARE))
+    # The last state is enough to go on from, and a full disk of states is not.
+    solver.CHECKPOINT_PERIOD = max(1, -(-steps // 10))
+    fitted.TEST.EVAL_PERIOD = -(-steps // evaluations)
+    fitted.freeze()
+    return fitted
+
+
+class _EnoughError(Exception):
+    """Ends the measurement."""
+
+
+class _Clock(HookBase):
+    """Seconds of every step after the warm-up."""
+
+    def __init__(self, warm_up: int, steps: int, max_seconds: float) -> None:
+        self.seconds: list[float] = []
+        self._warm_up = warm_up
+        self._steps = steps
+        self._max_seconds = max_seconds
+        self._first = self._began = 0.0
+
+    def before_train(self) -> None:
+        self._first = time.perf_counter()
+
+    def before_step(self) -> None:
+        self._began = time.perf_counter()
+
+    def after_step(self) -> None:
+        now = time.perf_counter()
+        late = now - self._first > self._max_seconds
+        # A step so slow that the time is over at once has to serve, warm or not.
+        if self.trainer.iter >= self._warm_up or late:
+            self.seconds.append(now - self._began)
+        if late or len(self.seconds) == self._steps:
+            raise _EnoughError
+
+
+class _Probe(Trainer):
+    """A trainer that only looks at the clock."""
+
+    def __init__(self, cfg: CfgNode, max_seconds: float) -> None:
+        # Every data worker has two batches ready before the first step.
+        warm_up = _WARM_UP_STEPS + 2 * cfg.DATALOADER.NUM_WORKERS
+        steps = _BLOCK * _BLOCKS
+        self.clock = _Clock(warm_up, steps, max_seconds)
+        super().__init__(cfg)
+        self.max_iter = warm_up + steps
+
+    def build_hooks(self) -> list[HookBase | None]:
+        return [self.clock]

@@ -1,0 +1,122 @@
+#!/usr/bin/env python
+"""Train or load several models, score them on one data set, and print one table.
+
+Every model runs in processes of its own. Runs that are done are not repeated, and an interrupted
+training goes on where it was: start the same command again. A model that fails is named in the
+table with the reason and does not stop the others; the exit status is then 1.
+
+Writes comparison.md, .csv, .png and .json into the output folder.
+"""
+
+import argparse
+import sys
+
+import slotseg  # noqa: F401  first: it prepares the interpreter for Detectron2
+from slotseg.comparison import (
+    AS_BUILT,
+    compare,
+    load_published,
+    make_plan,
+    markdown_table,
+    published_names,
+    read_added,
+)
+from slotseg.engine.cli import user_errors
+from slotseg.engine.run_info import command_line
+
+EXAMPLES = """examples:
+  train each model for ten minutes, with three seeds:
+    tools/compare.py --configs a.yaml b.yaml --train-minutes 10 --seeds 0 1 2 --output output/ten
+  score trained models, with published figures beside:
+    tools/compare.py --configs a.yaml b.yaml --weights a.pth b.pth --output output/scored \\
+      --published cityscapes
+"""
+
+
+def main() -> None:
+    """Parse, compare, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--configs", nargs="+", required=True, metavar="FILE", help="one a model")
+    parser.add_argument(
+        "--names", nargs="+", default=[], metavar="NAME", help="one a config (default: its file's)"
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--train-minutes",
+        type=float,
+        metavar="M",
+        help="train every model for M minutes of training steps; the schedule is fitted to it",
+    )
+    group.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help=f"one a config; {AS_BUILT}: the config loads its own (default: MODEL.WEIGHTS, or the "
+        "trained weights in the config's OUTPUT_DIR)",
+    )
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="set to score on (default: the configs' DATASETS.TEST)"
+    )
+    parser.add_argument(
+        "--train-dataset",
+        metavar="NAME",
+        help="set to train on (default: the configs' DATASETS.TRAIN)",
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], metavar="N", help="one run each (default 0)"
+    )
+    parser.add_argument(
+        "--evaluations",
+        type=int,
+        default=4,
+        metavar="N",
+        help="scores in training, the last at its end; their time is not counted (default 4)",
+    )
+    parser.add_argument(
+        "--speed-images",
+        type=int,
+        default=20,
+        metavar="N",
+        help="images that inference is timed on, one at a time (default %(default)s)",
+    )
+    parser.add_argument(
+        "--add", nargs="+", default=[], metavar="JSON", help="rows that other programs measured"
+    )
+    parser.add_argument(
+        "--published",
+        nargs="+",
+        default=[],
+        choices=published_names(),
+        metavar="SET",
+        help=f"published figures to show beside, of {', '.join(published_names())}",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the comparison")
+    parser.add_argument("opts", nargs="*", help="options for all configs, after --: KEY VALUE ...")
+    args = parser.parse_args()
+    with user_errors():
+        plan = make_plan(
+            args.configs,
+            args.output,
+            names=args.names,
+            minutes=args.train_minutes,
+            weights=args.weights,
+            dataset=args.dataset,
+            train_dataset=args.train_dataset,
+            seeds=args.seeds,
+            evaluations=args.evaluations,
+            speed_images=args.speed_images,
+            overrides=args.opts,
+            command=command_line(),
+        )
+        added = [read_added(path) for path in args.add]
+        published = [load_published(name) for name in args.published]
+        rows = compare(plan, added=added, published=published)
+        print(markdown_table(rows, dataset=plan.dataset, minutes=plan.minutes, published=published))
+    sys.exit(1 if any(row.errors for row in rows) else 0)
+
+
+if __name__ == "__main__":
+    main()
