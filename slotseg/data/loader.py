@@ -14,12 +14,10 @@ from detectron2.utils import comm
 from detectron2.utils.logger import log_first_n
 from torch.utils.data import DataLoader, Dataset
 
-from slotseg.data.mapper import SceneMapper
+from slotseg.data.mappers import Mapper, build_mapper
 from slotseg.data.sampling import EvaluationOrder, TrainingOrder, sample_seed
 from slotseg.data.transport import pack, unpack
 from slotseg.errors import ConfigError, DatasetError, SlotSegError
-
-Mapper = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def build_train_loader(
@@ -35,13 +33,15 @@ def build_train_loader(
         cfg: ``DATASETS.TRAIN`` (several sets are concatenated), ``DATASETS.MAX_OBJECTS``,
             ``SOLVER.IMS_PER_BATCH`` (over all processes), ``DATALOADER.NUM_WORKERS``, ``SEED``.
         start_iter: first iteration.
-        mapper: from a data set dict to the model's input; a :class:`SceneMapper` by default.
+        mapper: from a data set dict to the model's input; by default the one that
+            :mod:`slotseg.data.mappers` has for the kind of set.
 
     Returns:
         Iterable of lists of ``SOLVER.IMS_PER_BATCH / world size`` mapped dicts.
 
     Raises:
-        ConfigError: no training set, an unknown one, or a batch size that cannot be shared.
+        ConfigError: no training set, an unknown one, sets of different kinds, or a batch size
+            that cannot be shared.
         DatasetError: a set is missing, damaged or empty. While iterating: a file is.
     """
     dicts = _train_dicts(cfg)
@@ -56,7 +56,8 @@ def build_train_loader(
     order = TrainingOrder(
         len(dicts), batch_size, _seed(cfg), start_iter, comm.get_rank(), world_size
     )
-    return _build_loader(cfg, dicts, mapper or SceneMapper(cfg, True), order, start_iter)
+    mapper = mapper or build_mapper(cfg, True, cfg.DATASETS.TRAIN)
+    return _build_loader(cfg, dicts, mapper, order, start_iter)
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = None) -> SceneLoader:
@@ -66,7 +67,8 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = N
         cfg: ``DATASETS.MAX_OBJECTS``, ``TEST.IMS_PER_BATCH`` (of each process),
             ``DATALOADER.NUM_WORKERS``.
         dataset_name: a registered set.
-        mapper: from a data set dict to the model's input; a :class:`SceneMapper` by default.
+        mapper: from a data set dict to the model's input; by default the one that
+            :mod:`slotseg.data.mappers` has for the kind of set.
 
     Returns:
         Iterable of lists of mapped dicts; its ``len()`` is the number of batches.
@@ -82,7 +84,8 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = N
     order = EvaluationOrder(
         len(dicts), cfg.TEST.IMS_PER_BATCH, comm.get_rank(), comm.get_world_size()
     )
-    return _build_loader(cfg, dicts, mapper or SceneMapper(cfg, False), order, 0)
+    mapper = mapper or build_mapper(cfg, False, [dataset_name])
+    return _build_loader(cfg, dicts, mapper, order, 0)
 
 
 def epoch_length(cfg: CfgNode) -> int:
@@ -226,13 +229,13 @@ def _dataset_dicts(cfg: CfgNode, names: Sequence[str]) -> list[dict[str, Any]]:
             raise ConfigError(f"DATASETS: no data set {name!r} is registered{hint}")
         dicts = DatasetCatalog.get(name)
         if limit:
-            unknown = next((entry for entry in dicts if "num_objects" not in entry), None)
+            unknown = next((entry for entry in dicts if _num_objects(entry) is None), None)
             if unknown is not None:
                 raise ConfigError(
                     f"DATASETS.MAX_OBJECTS is {limit}, but {name} does not say how many objects "
                     f"{unknown['file_name']} has; set it to 0"
                 )
-            dicts = [entry for entry in dicts if entry["num_objects"] <= limit]
+            dicts = [entry for entry in dicts if _num_objects(entry) <= limit]
         if not dicts:
             raise DatasetError(
                 f"data set {name}: no images"
@@ -243,21 +246,48 @@ def _dataset_dicts(cfg: CfgNode, names: Sequence[str]) -> list[dict[str, Any]]:
     return kept
 
 
+def _num_objects(entry: dict[str, Any]) -> int | None:
+    """Objects of an image; in panoptic sets its things, crowds left out. None: nobody says."""
+    if "segments_info" in entry:
+        return sum(s["isthing"] and not s["iscrowd"] for s in entry["segments_info"])
+    return entry.get("num_objects")
+
+
+def _num_segments(entry: dict[str, Any]) -> int | None:
+    """Segments that a model has to tell apart; in scenes the background is one."""
+    if "segments_info" in entry:
+        return sum(not s["iscrowd"] for s in entry["segments_info"])
+    return entry["num_objects"] + 1 if "num_objects" in entry else None
+
+
 def _warn_about(dicts: list[dict[str, Any]], names: str, cfg: CfgNode) -> None:
     """One line a kind of trouble, once a process."""
-    counts = [entry["num_objects"] for entry in dicts if "num_objects" in entry]
-    if empty := counts.count(0):
+    scenes = [entry["num_objects"] for entry in dicts if "num_objects" in entry]
+    if empty := scenes.count(0):
         _warn_once(
             f"{names}: {empty} of {len(dicts)} images have no objects; they train only the "
             "background, and FG-ARI leaves them out"
         )
-    num_slots = cfg.MODEL.SLOTS.NUM_SLOTS
-    # One slot is needed for the background.
-    if crowded := sum(count > num_slots - 1 for count in counts):
+    counts = [count for entry in dicts if (count := _num_segments(entry)) is not None]
+    if empty := counts.count(0):
         _warn_once(
-            f"{names}: {crowded} of {len(dicts)} images have more objects (up to {max(counts)}) "
-            f"than MODEL.SLOTS.NUM_SLOTS = {num_slots} can hold beside the background; raise it, "
-            "or leave such images out with DATASETS.MAX_OBJECTS"
+            f"{names}: {empty} of {len(dicts)} images have no segment but crowds; they train "
+            "nothing, and panoptic quality counts only what is wrongly found there"
+        )
+    num_slots = cfg.MODEL.SLOTS.NUM_SLOTS
+    # Other models find segments by other means.
+    if cfg.MODEL.META_ARCHITECTURE != "SlotSeg":
+        return
+    if crowded := sum(count > num_slots for count in counts):
+        what = (
+            f"objects (up to {max(counts) - 1}) than MODEL.SLOTS.NUM_SLOTS = {num_slots} can hold "
+            "beside the background"
+            if scenes
+            else f"segments (up to {max(counts)}) than MODEL.SLOTS.NUM_SLOTS = {num_slots}"
+        )
+        _warn_once(
+            f"{names}: {crowded} of {len(dicts)} images have more {what}; raise it, or leave such "
+            "images out with DATASETS.MAX_OBJECTS"
         )
 
 

@@ -1,9 +1,10 @@
-"""From a data set dict to what the model takes: read, crop, resize, flip."""
+"""From a scene's data set dict to what the model takes: read, crop, resize, colours, flip."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 
+from slotseg.data.augmentation import check_size, color_augmentation, flip_augmentation
 from slotseg.data.images import check_format, read_image, read_mask
 from slotseg.data.scene_folder import VOID
 from slotseg.errors import ConfigError, DatasetError
 
-_FLIPS = ("none", "horizontal")
 # Mask file's value -> segment index.
 _SEGMENT_OF_VALUE = np.arange(256, dtype=np.int64)
 _SEGMENT_OF_VALUE[VOID] = -1
@@ -25,15 +26,16 @@ class SceneMapper:
     """Reads one scene and its mask, and brings both to the model's size.
 
     The image is resized bilinearly with antialiasing (Pillow's way), the mask by nearest
-    neighbour. The only randomness is the flip's, drawn from NumPy's global generator as in all
+    neighbour. All randomness (flip and colours) is drawn from NumPy's global generator as in all
     of Detectron2's augmentations; the training loader seeds it for every sample.
 
     Args:
-        is_train: whether to flip at random.
+        is_train: whether to change colours and flip at random.
         crop_window: (top, left, bottom, right) in pixels of the file, bottom and right exclusive;
             None takes the whole image.
         image_size: (height, width) in pixels of the result.
         random_flip: "horizontal" or "none".
+        color: augmentations of the image's colours.
         image_format: "RGB", "BGR" or "L".
 
     Raises:
@@ -48,26 +50,33 @@ class SceneMapper:
         crop_window: tuple[int, int, int, int] | None = None,
         image_size: tuple[int, int],
         random_flip: str = "none",
+        color: Sequence[T.Augmentation] = (),
         image_format: str = "RGB",
     ) -> None:
         check_format(image_format)
         self.is_train = is_train
         self.image_format = image_format
         self.crop_window = _check_window(crop_window) if crop_window else None
-        flips = _flips(random_flip)
+        random = [*color, *flip_augmentation(random_flip)]
         self.augmentations = T.AugmentationList(
-            [T.Resize(_check_size(image_size)), *(flips if is_train else [])]
+            [T.Resize(check_size(image_size)), *(random if is_train else [])]
         )
         self._seen: Counter[str] = Counter()
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Arguments from ``cfg.INPUT``."""
+        if cfg.INPUT.RESIZE != "fixed" or cfg.INPUT.CROP.ENABLED:
+            raise ConfigError(
+                'scene folders take only INPUT.RESIZE "fixed" without INPUT.CROP (they have '
+                "INPUT.CROP_WINDOW); set RESIZE and CROP.ENABLED back, or use a panoptic set"
+            )
         return {
             "is_train": is_train,
             "crop_window": tuple(cfg.INPUT.CROP_WINDOW) or None,
             "image_size": cfg.INPUT.IMAGE_SIZE,
             "random_flip": cfg.INPUT.RANDOM_FLIP,
+            "color": color_augmentation(cfg),
             "image_format": cfg.INPUT.FORMAT,
         }
 
@@ -179,17 +188,3 @@ def _check_window(window: tuple[int, ...]) -> tuple[int, int, int, int]:
             "left, bottom, right) in pixels, bottom and right exclusive"
         )
     return top, left, bottom, right
-
-
-def _check_size(size: tuple[int, int]) -> tuple[int, int]:
-    if len(size) != 2 or not all(isinstance(edge, int) and edge > 0 for edge in size):
-        raise ConfigError(f"INPUT.IMAGE_SIZE is {size}, expected (height, width) in pixels")
-    return size[0], size[1]
-
-
-def _flips(random_flip: str) -> list[T.Augmentation]:
-    if random_flip not in _FLIPS:
-        raise ConfigError(
-            f"INPUT.RANDOM_FLIP is {random_flip!r}, expected one of {', '.join(_FLIPS)}"
-        )
-    return [] if random_flip == "none" else [T.RandomFlip(horizontal=True, vertical=False)]

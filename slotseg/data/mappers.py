@@ -1,0 +1,54 @@
+"""Which mapper reads which kind of data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from slotseg.data.mapper import SceneMapper
+from slotseg.data.panoptic_mapper import PanopticMapper
+from slotseg.errors import ConfigError
+
+Mapper = Callable[[dict[str, Any]], dict[str, Any]]
+
+# Metadata's evaluator_type -> class. A project with sets of another kind adds its own.
+MAPPERS: dict[str, Callable[[CfgNode, bool], Mapper]] = {
+    "slots": SceneMapper,
+    "panoptic": PanopticMapper,
+}
+
+
+def build_mapper(cfg: CfgNode, is_train: bool, dataset_names: Sequence[str]) -> Mapper:
+    """The mapper for the sets with these names.
+
+    Args:
+        cfg: whole config.
+        is_train: whether to augment.
+        dataset_names: registered sets, all of one kind (``evaluator_type`` of their Metadata; a
+            set without one is taken as scenes, "slots").
+
+    Raises:
+        ConfigError: sets of different or unknown kinds, or a config that cannot work.
+    """
+    kinds = {name: dataset_kind(name) for name in dataset_names}
+    for name, kind in kinds.items():
+        if kind not in MAPPERS:
+            raise ConfigError(
+                f"DATASETS: {name} has evaluator_type {kind!r}, expected one of "
+                f"{', '.join(MAPPERS)}; register it with slotseg.data.register_coco_panoptic, or "
+                "pass a mapper of your own"
+            )
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        raise ConfigError(
+            f"DATASETS.TRAIN mixes sets of different kinds: {told}; train on sets of one kind"
+        )
+    return MAPPERS[next(iter(kinds.values()), "slots")](cfg, is_train)
+
+
+def dataset_kind(dataset_name: str) -> str:
+    """``evaluator_type`` of a registered set, "slots" where it has none."""
+    return MetadataCatalog.get(dataset_name).get("evaluator_type", "slots")
