@@ -16,7 +16,10 @@ what Detectron2 uses                        what is done when it is not there
 ``PIL.Image.LINEAR`` (v0.5)                 ``PIL.Image.BILINEAR``, its later name
 ``pkg_resources.resource_filename`` (both)  the same through :mod:`importlib.resources`, visible
                                             to ``detectron2.model_zoo`` only
-``torch.jit.script`` (both, at import)      its deprecation is not reported: no user can act on it
+``panopticapi.utils.rgb2id`` (both, by an   the same sum, visible to that module only
+import of ``projects.panoptic_deeplab``)
+``torch.jit.script``, ``torch.meshgrid``    their deprecations are not reported: no user can act on
+(old ways to call them)                     them
 ==========================================  ======================================================
 """
 
@@ -42,6 +45,7 @@ INSTALL_COMMAND = "python tools/install_detectron2.py"
 _OPS = "detectron2._C"
 _FAST_COCO_EVAL = "detectron2.evaluation.fast_eval_api"
 _MODEL_ZOO = "detectron2.model_zoo.model_zoo"
+_PANOPTIC_DEEPLAB_MAPPER = "detectron2.projects.panoptic_deeplab.dataset_mapper"
 
 # The aliases that NumPy 1.24 removed and Detectron2 v0.5 still uses. Each was this very type.
 _NUMPY_ALIASES = {"bool": bool, "int": int, "float": float, "object": object, "str": str}
@@ -58,6 +62,9 @@ def prepare() -> None:
     _restore_pillow_names()
     warnings.filterwarnings(
         "ignore", message=r"`torch\.jit\.script` is deprecated", category=FutureWarning
+    )
+    warnings.filterwarnings(
+        "ignore", message=r"torch\.meshgrid: in an upcoming release", category=UserWarning
     )
     if not any(isinstance(finder, _Detectron2Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Detectron2Finder(needs_ops_stand_in=_needs_ops(folder)))
@@ -160,15 +167,16 @@ class _MadeModule(importlib.abc.Loader):
         """Nothing is left to run."""
 
 
-class _WithPkgResources(importlib.abc.Loader):
-    """Another loader, which finds ``pkg_resources`` importable while it runs its module.
+class _Lending(importlib.abc.Loader):
+    """Another loader, which finds a missing library importable while it runs its module.
 
-    The stand-in is withdrawn afterwards: libraries that try to import ``pkg_resources`` and
-    manage without it must not be handed a fraction of it.
+    The stand-ins are withdrawn afterwards: libraries that try to import that library and manage
+    without it must not be handed a fraction of it.
     """
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, lent: dict[str, ModuleType]) -> None:
         self._inner = inner
+        self._lent = lent
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -177,14 +185,14 @@ class _WithPkgResources(importlib.abc.Loader):
         return self._inner.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        stand_in = ModuleType("pkg_resources")
-        stand_in.resource_filename = _resource_filename
-        hidden = {"pkg_resources": sys.modules["pkg_resources"]} if _hides_pkg_resources() else {}
-        sys.modules["pkg_resources"] = stand_in
+        # Someone may block the import by ``sys.modules["pkg_resources"] = None``.
+        hidden = {name: sys.modules[name] for name in self._lent if name in sys.modules}
+        sys.modules.update(self._lent)
         try:
             self._inner.exec_module(module)
         finally:
-            del sys.modules["pkg_resources"]
+            for name in self._lent:
+                del sys.modules[name]
             sys.modules.update(hidden)
 
 
@@ -205,12 +213,13 @@ class _Detectron2Finder(importlib.abc.MetaPathFinder):
         if fullname in self._made:
             loader = _MadeModule(self._made[fullname])
             return importlib.machinery.ModuleSpec(fullname, loader, origin=__name__)
-        if fullname == _MODEL_ZOO and importlib.util.find_spec("pkg_resources") is None:
-            spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-            if spec is not None and spec.loader is not None:
-                spec.loader = _WithPkgResources(spec.loader)
-            return spec
-        return None
+        library, stand_ins = _LENT_TO.get(fullname, ("", None))
+        if stand_ins is None or importlib.util.find_spec(library) is not None:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Lending(spec.loader, stand_ins())
+        return spec
 
 
 def _make_plain_coco_eval(name: str) -> ModuleType:
@@ -226,9 +235,32 @@ def _resource_filename(package: str, resource: str) -> str:
     return str(importlib.resources.files(package).joinpath(resource))
 
 
-def _hides_pkg_resources() -> bool:
-    """Whether someone blocks the import by ``sys.modules["pkg_resources"] = None``."""
-    return "pkg_resources" in sys.modules
+def _pkg_resources() -> dict[str, ModuleType]:
+    module = ModuleType("pkg_resources")
+    module.resource_filename = _resource_filename
+    return {"pkg_resources": module}
 
+
+def _rgb_to_id(color: Any) -> Any:
+    """``panopticapi.utils.rgb2id``: R + 256 G + 65536 B, of an ``[H, W, 3]`` image or a colour."""
+    if isinstance(color, numpy.ndarray) and color.ndim == 3:
+        wide = color.astype(numpy.int32)
+        return wide[:, :, 0] + 256 * wide[:, :, 1] + 65536 * wide[:, :, 2]
+    red, green, blue = (int(value) for value in color)
+    return red + 256 * green + 65536 * blue
+
+
+def _panopticapi() -> dict[str, ModuleType]:
+    package, utils = ModuleType("panopticapi"), ModuleType("panopticapi.utils")
+    utils.rgb2id = _rgb_to_id
+    package.utils = utils
+    return {"panopticapi": package, "panopticapi.utils": utils}
+
+
+# Which module is lent which library, where that is not installed.
+_LENT_TO = {
+    _MODEL_ZOO: ("pkg_resources", _pkg_resources),
+    _PANOPTIC_DEEPLAB_MAPPER: ("panopticapi", _panopticapi),
+}
 
 prepare()
