@@ -62,7 +62,10 @@ setup(
         "yacs>=0.1.8",
     ],
     extras_require={
+        # To convert Cityscapes.
+        "cityscapes": ["cityscapesscripts>=2.2"],
         "dev": [
+            "cityscapesscripts>=2.2",
             "hypothesis>=6.60",
             "packaging>=21",
             "pytest>=7.2",
