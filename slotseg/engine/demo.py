@@ -17,7 +17,7 @@ from tqdm import tqdm
 from slotseg.engine.checkpoint import find_trained_weights
 from slotseg.engine.cli import one_line
 from slotseg.engine.predictor import Predictor
-from slotseg.errors import DatasetError, SlotSegError
+from slotseg.errors import ConfigError, DatasetError
 from slotseg.files import write_atomically
 from slotseg.visualization import draw_segments, draw_slot_sheet
 
@@ -28,8 +28,9 @@ _EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"
 def run_demo(cfg: CfgNode, inputs: Sequence[str], output: str, *, slots: bool = False) -> int:
     """Draw every input image; one that cannot be drawn is reported and skipped.
 
-    Writes ``<name>_segments.png`` and, if asked, ``<name>_slots.png`` for every image. An input is
-    never overwritten.
+    Segments are named and coloured by their classes, where the model knows classes, and by their
+    slots otherwise. Writes ``<name>_segments.png`` and, if asked, ``<name>_slots.png`` for every
+    image. An input is never overwritten.
 
     Args:
         cfg: of the model. Empty ``MODEL.WEIGHTS`` takes the trained weights in ``OUTPUT_DIR``.
@@ -59,14 +60,21 @@ def run_demo(cfg: CfgNode, inputs: Sequence[str], output: str, *, slots: bool = 
             prediction = predictor.predict_file(file)
             base = os.path.join(output, name)
             segments = draw_segments(
-                prediction.image, prediction.segments, prediction.segments_info
+                prediction.image,
+                prediction.segments,
+                prediction.segments_info,
+                metadata=prediction.metadata,
             )
             _save(segments, f"{base}_segments.png", kept)
             if slots:
+                if prediction.masks is None:
+                    raise ConfigError(
+                        f"--slots: {cfg.MODEL.META_ARCHITECTURE} has no slots; leave it out"
+                    )
                 _save(
                     draw_slot_sheet(prediction.image, prediction.masks), f"{base}_slots.png", kept
                 )
-        except SlotSegError as error:
+        except DatasetError as error:
             _complain(one_line(error))
             failed += 1
     return failed

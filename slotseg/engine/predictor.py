@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from PIL import Image
 
-from slotseg.data import SceneMapper
+from slotseg.data.images import read_image
+from slotseg.data.mappers import build_mapper, dataset_kind
 from slotseg.engine.checkpoint import load_weights
 from slotseg.engine.defaults import available_device
 from slotseg.engine.inference import inference_mode
@@ -26,14 +29,18 @@ class Prediction:
     """What the model saw, and what it said.
 
     Attributes:
-        item: the mapper's dict, see :class:`slotseg.data.SceneMapper`.
+        item: the mapper's dict, see :class:`slotseg.data.SceneMapper` and
+            :class:`slotseg.data.panoptic_mapper.PanopticMapper`.
         output: the model's dict, tensors on the CPU.
-        image: uint8 ``[H, W, 3]`` RGB, cropped and resized, as the model saw it.
-        segments: int64 ``[H, W]``, ids of the segments that ``TEST.MASK_SOURCE`` asks for, 0 is
-            none.
-        segments_info: one dict a segment, with at least ``id`` and ``slot``.
-        masks: float32 ``[K, h, w]``, softmax over K, that they come from.
-        reconstruction: uint8 ``[H, W, 3]`` RGB; None where no decoder makes one.
+        image: uint8 ``[H, W, 3]`` RGB as large as the segments: for panoptic sets the whole file,
+            for scenes what the model saw, cropped and resized.
+        segments: int64 ``[H, W]``, segment ids, 0 is none: the panoptic segments, or for scenes
+            those that ``TEST.MASK_SOURCE`` asks for.
+        segments_info: one dict a segment, with ``id`` and, where segments have no class, ``slot``,
+            else ``category_id`` (contiguous) and ``isthing``.
+        metadata: names and colours of the classes; None where segments have none.
+        masks: float32 ``[K, h, w]``, softmax over K, one mask a slot; None: no slots.
+        reconstruction: uint8 ``[h, w, 3]`` RGB; None where no decoder makes one.
     """
 
     item: dict[str, Any]
@@ -41,15 +48,17 @@ class Prediction:
     image: np.ndarray
     segments: torch.Tensor
     segments_info: list[dict[str, Any]]
-    masks: np.ndarray
+    metadata: Metadata | None
+    masks: np.ndarray | None
     reconstruction: np.ndarray | None
 
 
 class Predictor:
-    """Model, weights and image preparation from a config.
+    """Model, weights and image preparation from a config, for any meta-architecture.
 
-    Images are cropped and resized as in evaluation. Sampled initial slots are drawn from
-    ``cfg.SEED`` for every image anew, so that an image always gets the same segments.
+    Images are prepared as those of the first set in ``DATASETS.TEST``, or else in
+    ``DATASETS.TRAIN``, are in evaluation; no data set has to be there. Sampled initial slots are
+    drawn from ``cfg.SEED`` for every image anew, so that an image always gets the same segments.
 
     Args:
         cfg: ``MODEL.WEIGHTS`` are loaded; empty keeps the random initialisation. A device that
@@ -64,7 +73,10 @@ class Predictor:
         self.cfg.defrost()
         self.cfg.MODEL.DEVICE = available_device(cfg.MODEL.DEVICE)
         self.cfg.freeze()
-        self.mapper = SceneMapper(self.cfg, False)
+        names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1]
+        self.mapper = build_mapper(self.cfg, False, names)
+        self._panoptic = any(dataset_kind(name) == "panoptic" for name in names)
+        self._metadata = _class_metadata((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
         self.model = build_model(self.cfg)
         if cfg.MODEL.WEIGHTS:
             load_weights(self.model, cfg.MODEL.WEIGHTS, trust_pickle=cfg.MODEL.TRUST_PICKLE)
@@ -82,7 +94,7 @@ class Predictor:
         Raises:
             DatasetError: not such an image.
         """
-        return self.predict(self._map(image, image_format)).output
+        return self._run(self._map(image, image_format))
 
     def predict_file(self, path: str) -> Prediction:
         """Segment one image file.
@@ -98,17 +110,15 @@ class Predictor:
         Raises:
             ConfigError: the model gives no masks of the kind that ``TEST.MASK_SOURCE`` names.
         """
-        with forked_rng(max(self.cfg.SEED, 0)), inference_mode(self.model) as model:
-            output = model([item])[0]
-        output = {name: _on_cpu(value) for name, value in output.items()}
+        output = self._run(item)
         from_attention = self.cfg.TEST.MASK_SOURCE == "attention"
         masks = output.get("attention" if from_attention else "slot_masks")
-        if masks is None:
+        if masks is None and not self._panoptic:
             raise ConfigError(
                 f"TEST.MASK_SOURCE: the model gives no {self.cfg.TEST.MASK_SOURCE} masks; choose "
                 "the other source"
             )
-        if from_attention:
+        if from_attention and not self._panoptic:
             segments = attention_segments(masks, tuple(item["image"].shape[1:]))
             info = [{"id": int(i), "slot": int(i) - 1} for i in segments.unique()]
         else:
@@ -117,12 +127,24 @@ class Predictor:
         return Prediction(
             item=item,
             output=output,
-            image=self._rgb(item["image"]),
+            image=self._shown_image(item),
             segments=segments.long(),
             segments_info=info,
-            masks=masks.float().numpy(),
+            metadata=None if any("slot" in segment for segment in info) else self._metadata,
+            masks=None if masks is None else masks.float().numpy(),
             reconstruction=None if reconstruction is None else self._rgb(reconstruction),
         )
+
+    def _run(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The model's output for a mapped image, tensors on the CPU."""
+        with forked_rng(max(self.cfg.SEED, 0)), inference_mode(self.model) as model:
+            output = model([item])[0]
+        return {name: _on_cpu(value) for name, value in output.items()}
+
+    def _shown_image(self, item: dict[str, Any]) -> np.ndarray:
+        if self._panoptic and item["image"].shape[1:] != (item["height"], item["width"]):
+            return read_image(item["file_name"], "RGB")
+        return self._rgb(item["image"])
 
     def _map(self, image: np.ndarray, image_format: str) -> dict[str, Any]:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -131,7 +153,7 @@ class Predictor:
             )
         if image_format not in ("RGB", "BGR"):
             raise DatasetError(f"an image must be in RGB or BGR order, not {image_format!r}")
-        window = self.mapper.crop_window
+        window = getattr(self.mapper, "crop_window", None)
         if window is not None:
             top, left, bottom, right = window
             if bottom > image.shape[0] or right > image.shape[1]:
@@ -143,7 +165,8 @@ class Predictor:
         image = _reordered(image, image_format, self.cfg.INPUT.FORMAT)
         inputs = T.AugInput(np.ascontiguousarray(image))
         self.mapper.augmentations(inputs)
-        height, width = inputs.image.shape[:2]
+        # Panoptic results have the size of the file, those of scenes the size of the model's input.
+        height, width = (image if self._panoptic else inputs.image).shape[:2]
         pixels = torch.from_numpy(inputs.image.transpose(2, 0, 1).copy())
         return {"file_name": "an image", "image": pixels, "height": height, "width": width}
 
@@ -153,6 +176,15 @@ class Predictor:
         if self.cfg.INPUT.FORMAT == "L":
             return array.repeat(3, axis=2)
         return np.ascontiguousarray(_reordered(array, self.cfg.INPUT.FORMAT, "RGB"))
+
+
+def _class_metadata(dataset_names: Sequence[str]) -> Metadata | None:
+    """Of the first set whose classes are known; the training set's are those of the model."""
+    for name in dataset_names:
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("stuff_classes"):
+            return metadata
+    return None
 
 
 def _reordered(image: np.ndarray, source: str, target: str) -> np.ndarray:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from detectron2.data import DatasetCatalog
 from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from slotseg.config import get_cfg
 from slotseg.engine.checkpoint import FINAL, find_trained_weights
 from slotseg.engine.cli import one_line
-from slotseg.engine.predictor import Predictor
+from slotseg.engine.predictor import Prediction, Predictor
 from slotseg.errors import ConfigError, DatasetError, SlotSegError
 from slotseg.evaluation import (
     ImageScore,
@@ -22,7 +23,15 @@ from slotseg.evaluation import (
     read_image_scores,
     score_tables,
 )
+from slotseg.evaluation.panoptic_quality import (
+    SegmentMap,
+    class_qualities,
+    count_image,
+    group_quality,
+)
+from slotseg.panoptic_png import read_id_map
 from slotseg.visualization import Example, choose_images, read_run_folder, write_report
+from slotseg.visualization.panoptic_examples import PanopticExample, Segments
 
 REPORT_FILE = "report.html"
 
@@ -45,7 +54,7 @@ def report_run(run_dir: str, output: str | None = None, *, num_images: int = 12)
     if num_images < 0:
         raise ConfigError(f"--images: must not be negative, got {num_images}")
     run = read_run_folder(run_dir)
-    examples: list[Example] = []
+    examples: list[Example | PanopticExample] = []
     origin, notes = "", []
     if num_images:
         try:
@@ -60,7 +69,7 @@ def report_run(run_dir: str, output: str | None = None, *, num_images: int = 12)
     return path
 
 
-def _examples(run_dir: str, count: int) -> tuple[list[Example], str]:
+def _examples(run_dir: str, count: int) -> tuple[list[Example | PanopticExample], str]:
     """Predictions for images of the first test set, and a sentence on where they come from."""
     config = os.path.join(run_dir, "config.yaml")
     cfg = get_cfg(config)
@@ -97,10 +106,16 @@ def _image_scores(run_dir: str, dataset: str, dicts: dict[str, dict[str, Any]]) 
     ]
 
 
-def _example(predictor: Predictor, entry: dict[str, Any], group: str) -> Example:
+def _example(predictor: Predictor, entry: dict[str, Any], group: str) -> Example | PanopticExample:
     prediction = predictor.predict(predictor.mapper(entry))
+    if prediction.metadata is not None:
+        return _panoptic_example(prediction, group)
     item = prediction.item
     truth = item.get("segment_map")
+    if truth is not None and truth.shape != prediction.segments.shape:
+        # Segments without classes on a panoptic set: predicted at the size of the file.
+        item = {**item, "segment_map": _nearest(truth, prediction.segments.shape)}
+        truth = item["segment_map"]
     return Example(
         name=item["file_name"],
         image=prediction.image,
@@ -112,6 +127,43 @@ def _example(predictor: Predictor, entry: dict[str, Any], group: str) -> Example
         group=group,
         scores={} if truth is None else _scores(prediction.segments, item),
     )
+
+
+def _panoptic_example(prediction: Prediction, group: str) -> PanopticExample:
+    item = prediction.item
+    predicted = Segments(prediction.segments.numpy(), prediction.segments_info)
+    truth, scores = None, {}
+    if "pan_seg_file_name" in item:
+        path = item["pan_seg_file_name"]
+        truth = Segments(read_id_map(path), item["segments_info"])
+        scores = _image_quality(truth, predicted, item, len(prediction.metadata.stuff_classes))
+    return PanopticExample(
+        name=item["file_name"],
+        image=prediction.image,
+        prediction=predicted,
+        metadata=prediction.metadata,
+        truth=truth,
+        group=group,
+        scores=scores,
+    )
+
+
+def _image_quality(
+    truth: Segments, predicted: Segments, item: dict[str, Any], num_classes: int
+) -> dict[str, float]:
+    """PQ, SQ and RQ of one image in percent: means over the classes that it shows."""
+    counts = count_image(
+        SegmentMap(truth.ids, truth.info, item["pan_seg_file_name"]),
+        SegmentMap(predicted.ids, predicted.info, f"prediction for {item['file_name']}"),
+        {number: number for number in range(num_classes)},
+    )
+    quality = group_quality(class_qualities(counts))
+    return {"PQ": 100 * quality.pq, "SQ": 100 * quality.sq, "RQ": 100 * quality.rq}
+
+
+def _nearest(segment_map: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    resized = F.interpolate(segment_map[None, None].double(), tuple(size), mode="nearest-exact")
+    return resized[0, 0].to(segment_map.dtype)
 
 
 def _scores(segments: torch.Tensor, item: dict[str, Any]) -> dict[str, float]:

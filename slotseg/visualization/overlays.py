@@ -18,7 +18,7 @@ from detectron2.utils.visualizer import Visualizer
 from scipy.optimize import linear_sum_assignment
 
 from slotseg.evaluation.clustering import contingency_table, pairwise_iou
-from slotseg.visualization.palette import BACKGROUND, VOID, segment_colors
+from slotseg.visualization.palette import BACKGROUND, VOID, instance_shade, segment_colors
 
 # Side in pixels below which pictures are enlarged.
 MIN_SIDE = 512
@@ -33,6 +33,19 @@ class _SteadyVisualizer(Visualizer):
 
     def _jitter(self, color: Sequence[float]) -> tuple[float, ...]:
         return tuple(float(channel) for channel in color)
+
+
+class _ShadingVisualizer(_SteadyVisualizer):
+    """The same with a shade of the class's colour for every thing, one after the other."""
+
+    def __init__(self, image: np.ndarray, metadata: Metadata) -> None:
+        super().__init__(image, metadata)
+        self._drawn = 0
+
+    def _jitter(self, color: Sequence[float]) -> tuple[float, ...]:
+        shade = instance_shade(np.asarray(color) * 255, self._drawn)
+        self._drawn += 1
+        return tuple(float(channel) / 255 for channel in shade)
 
 
 def enlargement(size: tuple[int, int], min_side: int = MIN_SIDE) -> int:
@@ -64,8 +77,9 @@ def draw_segments(
         image: uint8 ``[H, W, 3]`` RGB.
         panoptic_seg: integer ``[H, W]`` segment ids, 0 is no segment.
         segments_info: one dict a segment, as ``panoptic_seg`` has it in Detectron2.
-        metadata: classes and their colours. None colours and labels every segment by its slot
-            (key "slot", or else its id), which is what class-agnostic slots need.
+        metadata: classes and their colours; things of one class get different shades of it.
+            None colours and labels every segment by its slot (key "slot", or else its id), which
+            is what class-agnostic slots need.
         alpha: opacity of the segments, 0 to 1.
         min_side: pictures with a shorter side are enlarged to it, by a whole factor.
 
@@ -83,13 +97,14 @@ def draw_segments(
     info = [dict(segment) for segment in segments_info]
     known = torch.tensor([segment["id"] for segment in info], dtype=torch.long)
     seg = torch.where(torch.isin(seg, known), seg, 0)
+    draw_with = _SteadyVisualizer if metadata is None else _ShadingVisualizer
     if metadata is None:
         metadata = _slot_metadata(info)
     factor = enlargement(image.shape[:2], min_side)
     # Enlarging first gives the polygons that are drawn the shape of the pixels.
     canvas = enlarge(image, factor, smooth=True)
     seg = seg.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-    visualizer = _SteadyVisualizer(canvas, metadata)
+    visualizer = draw_with(canvas, metadata)
     return visualizer.draw_panoptic_seg_predictions(seg, info, alpha=alpha).get_image()
 
 

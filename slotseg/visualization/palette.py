@@ -55,6 +55,24 @@ def segment_colors(count: int) -> np.ndarray:
     return np.frombuffer(_palette(longest), np.uint8).reshape(-1, 3)[:count].copy()
 
 
+def instance_shade(color: np.ndarray, number: int) -> np.ndarray:
+    """A shade of a class's colour for its instance ``number``: the first as it is, then lighter
+    and darker by turns, so that neighbours differ and the class can still be told.
+
+    Args:
+        color: RGB in 0..255.
+        number: from 0.
+
+    Returns:
+        float64 RGB in 0..255.
+    """
+    # Equidistribution of multiples of the golden ratio (Weyl): no two of the first hundred agree.
+    position = (number * 0.6180339887498949) % 1.0
+    towards, share = (255.0, position) if position <= 0.5 else (0.0, 1.0 - position)
+    color = np.asarray(color, np.float64)
+    return color + 0.9 * share * (towards - color)
+
+
 def _oklab(rgb: np.ndarray) -> np.ndarray:
     """OKLab coordinates of 8-bit sRGB colours ``[N, 3]``."""
     value = np.asarray(rgb, np.float64) / 255

@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from slotseg.evaluation.quality_table import PANOPTIC
 from slotseg.visualization.run_folder import SLOTS, Curve
 
 NUM_COLORS = 8
@@ -36,6 +37,7 @@ _STAND_INS = {
 _MAX_POINTS = 400
 
 _SCORES = ("ARI", "FG-ARI", "mBO", "mIoU")
+_PANOPTIC_SCORES = ("PQ", "PQ_things", "PQ_stuff", "SQ", "RQ")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def run_charts(
             _series(curves, sorted(losses, key=lambda name: (name != "total_loss", name))),
             log=True,
         ),
+        *_quality_charts(curves),
         *_score_charts(curves),
         Chart("Learning rate", "Of the first parameter group.", _series(curves, ["lr"])),
         Chart(
@@ -250,22 +253,48 @@ def _series(curves: Mapping[str, Curve], names: Iterable[str], label: str = "") 
 
 
 def _score_charts(curves: Mapping[str, Curve]) -> list[Chart]:
-    """One chart a data set; with a single one, its scores are logged without its name."""
-    prefixes = []
-    for name in curves:
-        prefix, task, score = name.rpartition(f"{SLOTS}/")
-        if task and score in _SCORES and prefix not in prefixes:
-            prefixes.append(prefix)
+    """Slot scores, one chart a data set."""
     return [
         Chart(
-            f"Scores on {prefix.rstrip('/')}" if prefix else "Scores",
+            f"Scores on {dataset}" if dataset else "Scores",
             "At every evaluation. 1 is perfect.",
-            [
-                Series(score, curves[f"{prefix}{SLOTS}/{score}"])
-                for score in _SCORES
-                if f"{prefix}{SLOTS}/{score}" in curves
-            ],
+            series,
             limits=(None, 1),
+        )
+        for dataset, series in _series_by_dataset(curves, SLOTS, _SCORES)
+    ]
+
+
+def _quality_charts(curves: Mapping[str, Curve]) -> list[Chart]:
+    """Panoptic quality, one chart a data set."""
+    return [
+        Chart(
+            f"Panoptic quality on {dataset}" if dataset else "Panoptic quality",
+            "At every evaluation, in percent.",
+            series,
+            limits=(0, None),
+        )
+        for dataset, series in _series_by_dataset(curves, PANOPTIC, _PANOPTIC_SCORES)
+    ]
+
+
+def _series_by_dataset(
+    curves: Mapping[str, Curve], task: str, scores: Sequence[str]
+) -> list[tuple[str, list[Series]]]:
+    """Curves of a task; with a single data set they are logged without its name."""
+    prefixes = []
+    for name in curves:
+        prefix, found, score = name.rpartition(f"{task}/")
+        if found and score in scores and prefix not in prefixes:
+            prefixes.append(prefix)
+    return [
+        (
+            prefix.rstrip("/"),
+            [
+                Series(score.replace("_", " "), curves[f"{prefix}{task}/{score}"])
+                for score in scores
+                if f"{prefix}{task}/{score}" in curves
+            ],
         )
         for prefix in prefixes
     ]

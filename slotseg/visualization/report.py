@@ -19,10 +19,21 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from slotseg.evaluation.quality_table import (
+    QUALITIES,
+    QUALITY_DEFINITIONS,
+    QualityRow,
+    quality_table,
+)
 from slotseg.evaluation.slot_evaluator import DEFINITIONS
 from slotseg.files import write_atomically
 from slotseg.visualization.examples import GROUPS, Example, Panel, example_panels
 from slotseg.visualization.overlays import enlarge, enlargement
+from slotseg.visualization.panoptic_examples import (
+    PanopticExample,
+    class_legend,
+    panoptic_panels,
+)
 from slotseg.visualization.plots import chart_svg, run_charts, series_color
 from slotseg.visualization.run_folder import RunFolder
 
@@ -41,6 +52,7 @@ _GROUP_TITLES = {
 }
 # The choices that make a model and a recipe, as (label, config key).
 _KEY_SETTINGS = (
+    ("Meta-architecture", "MODEL.META_ARCHITECTURE"),
     ("Trained on", "DATASETS.TRAIN"),
     ("Scored on", "DATASETS.TEST"),
     ("Image size (height, width)", "INPUT.IMAGE_SIZE"),
@@ -62,6 +74,10 @@ _KEY_SETTINGS = (
 )
 
 
+# Settings that only the slot model reads.
+_OF_SLOT_MODELS = ("MODEL.SLOTS.", "MODEL.DECODERS", "LOSSES.")
+
+
 @dataclass(frozen=True)
 class ScoreTable:
     """Scores on one data set, as text."""
@@ -75,7 +91,7 @@ class ScoreTable:
 def write_report(
     run: RunFolder,
     output: str,
-    examples: Sequence[Example] = (),
+    examples: Sequence[Example | PanopticExample] = (),
     notes: Sequence[str] = (),
     *,
     examples_from: str = "",
@@ -86,7 +102,7 @@ def write_report(
 
 def build_report(
     run: RunFolder,
-    examples: Sequence[Example] = (),
+    examples: Sequence[Example | PanopticExample] = (),
     notes: Sequence[str] = (),
     *,
     examples_from: str = "",
@@ -116,13 +132,16 @@ def build_report(
         notes=[*run.notes, *notes],
         summary=_summary(run),
         tables=[score_table(name, scores) for name, scores in run.results.items()],
-        definitions={name: DEFINITIONS[name] for name in (*HEADLINE, *_other_scores(run.results))},
+        qualities=[_quality(name, scores) for name, scores in run.quality.items()],
+        definitions=_definitions(run),
+        has_slots=run.has_slots,
         charts=[_chart(chart) for chart in charts],
         monitor=_monitor(run.monitor),
         examples=[_example_group(group, examples) for group in GROUPS],
         num_examples=len(examples),
         examples_from=examples_from,
-        settings=_settings(run.config),
+        legend=_legend(examples),
+        settings=_settings(run.config, with_slots=run.has_slots),
         origin=_origin(run.run),
         command=_command(run.run),
         config_text=run.config_text,
@@ -141,6 +160,43 @@ def score_table(dataset: str, scores: Mapping[str, float]) -> ScoreTable:
             if name not in HEADLINE and name not in _COUNTS
         ],
     )
+
+
+def _quality(dataset: str, scores: Mapping[str, float]) -> dict[str, Any]:
+    """Panoptic quality as texts: cards, groups and classes."""
+    table = quality_table(scores)
+
+    def cells(row: QualityRow) -> list[str]:
+        values = (row.scores[quality] for quality in QUALITIES)
+        return ["–" if math.isnan(value) else format_percent(value) for value in values]
+
+    cards = [
+        (f"{q} {row.name}" if row.name != "all" else q, format_percent(row.scores[q]))
+        for row in table.groups
+        for q in QUALITIES
+        if q == "PQ"
+    ]
+    return {
+        "dataset": dataset,
+        "setting": table.setting,
+        "cards": cards,
+        "columns": QUALITIES,
+        "groups": [(row.name, cells(row)) for row in table.groups],
+        "classes": [(row.name, cells(row)) for row in table.classes],
+    }
+
+
+def format_percent(value: float) -> str:
+    """A score in percent as text."""
+    return UNDEFINED if math.isnan(value) else f"{value:.1f}"
+
+
+def _definitions(run: RunFolder) -> dict[str, str]:
+    """Of the scores that the report shows."""
+    found = dict(QUALITY_DEFINITIONS) if run.quality else {}
+    if run.results or not run.quality:
+        found |= {name: DEFINITIONS[name] for name in (*HEADLINE, *_other_scores(run.results))}
+    return found
 
 
 def format_score(name: str, value: float | None) -> str:
@@ -265,15 +321,30 @@ def _example_group(group: str, examples: Sequence[Example]) -> dict[str, Any]:
     }
 
 
-def _example(example: Example) -> dict[str, Any]:
-    panels, slots = example_panels(example)
-    return {
-        "name": os.path.basename(example.name),
-        "scores": [
+def _legend(examples: Sequence[Example | PanopticExample]) -> list[tuple[str, str]]:
+    """Names and CSS colours of the classes that are shown."""
+    panoptic = [example for example in examples if isinstance(example, PanopticExample)]
+    return [(name, _css_color(color)) for name, color in class_legend(panoptic)]
+
+
+def _css_color(color: Sequence[int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*map(int, color))
+
+
+def _example(example: Example | PanopticExample) -> dict[str, Any]:
+    if isinstance(example, PanopticExample):
+        panels, slots = panoptic_panels(example), []
+        scores = [(name, format_percent(value)) for name, value in example.scores.items()]
+    else:
+        panels, slots = example_panels(example)
+        scores = [
             (name, format_score(name, example.scores[name]))
             for name in HEADLINE
             if name in example.scores
-        ],
+        ]
+    return {
+        "name": os.path.basename(example.name),
+        "scores": scores,
         "panels": [_picture(panel, _PANEL_SIDE) for panel in panels],
         "slots": [_picture(slot, _SLOT_SIDE) for slot in slots if not slot.unused],
         # There may be many more slots than objects; their empty pictures would only take room.
@@ -293,7 +364,7 @@ def _picture(panel: Panel, side: int) -> dict[str, Any]:
     elif panel.flat:
         # Browsers blur what they enlarge; doubled pixels keep their edges.
         picture = enlarge(picture, enlargement((height, width), _FLAT_SIDE))
-    color = "#{:02x}{:02x}{:02x}".format(*panel.color) if panel.color else None
+    color = _css_color(panel.color) if panel.color else None
     return {"label": panel.label, "uri": data_uri(picture), "color": color}
 
 
@@ -322,9 +393,11 @@ def _summary(run: RunFolder) -> list[str]:
     return parts
 
 
-def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _settings(config: Mapping[str, Any], *, with_slots: bool) -> list[tuple[str, str]]:
     found = []
     for label, key in _KEY_SETTINGS:
+        if not with_slots and key.startswith(_OF_SLOT_MODELS):
+            continue
         value: Any = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None

@@ -17,9 +17,12 @@ import yaml
 from detectron2.utils.file_io import PathManager
 
 from slotseg.errors import DatasetError
+from slotseg.evaluation.quality_table import PANOPTIC
 
 # Task name of slot scores in results.json.
 SLOTS = "slots"
+# Meta-architectures without slots have no slot monitor.
+_WITH_SLOTS = "SlotSeg"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class RunFolder:
         config: the same, parsed; empty if missing.
         curves: scalars of ``metrics.json`` by name.
         results: ``results.json``: data set to its slot scores; NaN where a score is undefined.
+        quality: the same for scores of panoptic quality.
         run: ``run.json``; empty if missing.
         monitor: lines of ``monitor.jsonl`` by rising iteration.
         notes: one sentence for everything that is missing or damaged.
@@ -53,6 +57,12 @@ class RunFolder:
     run: dict[str, Any]
     monitor: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    quality: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether the model is one with slots, as far as the config tells."""
+        return _has_slots(self.config)
 
     @property
     def name(self) -> str:
@@ -73,7 +83,12 @@ def read_run_folder(path: str) -> RunFolder:
     metrics = reader.json_lines("metrics.json", "the training curves")
     results = reader.json("results.json", "the final scores")
     run = reader.json("run.json", "the command line, versions and machine")
-    monitor = reader.json_lines("monitor.jsonl", "the slot monitor's verdicts")
+    config = reader.parse_yaml(config_text)
+    monitor = (
+        reader.json_lines("monitor.jsonl", "the slot monitor's verdicts")
+        if _has_slots(config)
+        else []
+    )
     if reader.found == 0:
         raise DatasetError(
             f"{path}: not the folder of a training run (no config.yaml, metrics.json, "
@@ -82,9 +97,10 @@ def read_run_folder(path: str) -> RunFolder:
     return RunFolder(
         path=path,
         config_text=config_text,
-        config=reader.parse_yaml(config_text),
+        config=config,
         curves=curves_of(metrics),
-        results=_slot_results(results),
+        results=_task_results(results, SLOTS),
+        quality=_task_results(results, PANOPTIC),
         run=run,
         monitor=sorted(monitor, key=lambda line: line.get("iteration", -1)),
         notes=reader.notes,
@@ -168,15 +184,21 @@ def _parse_json(text: str) -> Any:
         return None
 
 
-def _slot_results(results: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Slot scores by data set; ``null`` is how JSON files say "not defined"."""
+def _has_slots(config: dict[str, Any]) -> bool:
+    model = config.get("MODEL")
+    kind = model.get("META_ARCHITECTURE") if isinstance(model, dict) else None
+    return kind in (None, _WITH_SLOTS)
+
+
+def _task_results(results: dict[str, Any], task: str) -> dict[str, dict[str, float]]:
+    """Scores of a task by data set; ``null`` is how JSON files say "not defined"."""
     scores = {}
     for dataset, tasks in results.items():
-        slots = tasks.get(SLOTS) if isinstance(tasks, dict) else None
-        if isinstance(slots, dict):
+        found = tasks.get(task) if isinstance(tasks, dict) else None
+        if isinstance(found, dict):
             scores[dataset] = {
                 name: math.nan if value is None else float(value)
-                for name, value in slots.items()
+                for name, value in found.items()
                 if value is None or isinstance(value, int | float)
             }
     return scores
