@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
@@ -14,12 +17,21 @@ class HFMask2Former(HFQueryModel):
     Segmentation", CVPR 2022), in the implementation of the `transformers` library.
 
     Args:
-        see :class:`HFQueryModel`.
+        **shared: see :class:`HFQueryModel`.
     """
 
     model_type = "mask2former"
     # The coarsest of the published backbones' feature maps.
     size_divisibility = 32
+
+    @configurable
+    def __init__(self, **shared: Any) -> None:
+        super().__init__(**shared)
+        # Swin's last normalisation is for classification: no feature map goes through it, and
+        # distributed training wants a gradient for every weight that can have one.
+        swin = getattr(self.network.model.pixel_level_module.encoder, "swin", None)
+        if swin is not None:
+            swin.layernorm.requires_grad_(False)
 
     def predict_layers(self, pixels: Tensor) -> list[LayerPrediction]:
         """Every decoder layer predicts, and one prediction comes before them."""
