@@ -267,36 +267,38 @@ def load_scenes(folder: str) -> dict[str, Any]:
             f"{path}: damaged or cut short ({_one_line(error)}); delete the folder and make it "
             "again"
         ) from error
-    problem = _find_problem(content)
+    problem = next(find_problems(content), None)
     if problem:
         raise DatasetError(f"{path}: {problem}")
     return content
 
 
-def _find_problem(content: Any) -> str | None:
-    """What is wrong with a parsed ``scenes.json``, or None."""
+def find_problems(content: Any) -> Iterator[str]:
+    """Everything that is wrong with a parsed ``scenes.json``, one line each, without its name."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        return f'not a scene list (its "format" is not "{FORMAT}"); is this the right folder?'
+        yield f'not a scene list (its "format" is not "{FORMAT}"); is this the right folder?'
+        return
     if content.get("version") != VERSION:
-        return (
+        yield (
             f"layout version {content.get('version')!r}, this SlotSeg reads version {VERSION}; "
             "make the data set again, or update SlotSeg"
         )
+        return
     size = content.get("image_size")
     if not (
         isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)
     ):
-        return f'"image_size" is {size!r}, expected [height, width] in pixels'
+        yield f'"image_size" is {size!r}, expected [height, width] in pixels'
     if not isinstance(content.get("source"), dict):
-        return '"source" is missing; delete the folder and make it again'
+        yield '"source" is missing; delete the folder and make it again'
     scenes = content.get("scenes")
     if not isinstance(scenes, list) or not scenes:
-        return "it lists no scenes; delete the folder and make it again"
+        yield "it lists no scenes; delete the folder and make it again"
+        return
     for index, scene in enumerate(scenes):
         problem = _find_scene_problem(scene)
         if problem:
-            return f"scene {index}: {problem}"
-    return None
+            yield f"scene {index}: {problem}"
 
 
 def _find_scene_problem(scene: Any) -> str | None:
