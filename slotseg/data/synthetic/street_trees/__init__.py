@@ -1,0 +1,11 @@
+"""Street scenes written into the trees in which the real data sets are published."""
+
+from __future__ import annotations
+
+from slotseg.data.synthetic.street_trees.cityscapes import CityscapesTree
+from slotseg.data.synthetic.street_trees.tree import SPLITS, StreetTree
+
+#: Trees by the name of their folder below ``streets_generated``.
+TREES: dict[str, StreetTree] = {tree.name: tree for tree in (CityscapesTree(),)}
+
+__all__ = ["SPLITS", "TREES", "StreetTree"]
