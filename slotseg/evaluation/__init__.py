@@ -1,4 +1,4 @@
-"""Scores for slot masks, as pure functions and as a Detectron2 evaluator."""
+"""Scores for slot masks and panoptic quality, as pure functions and as Detectron2 evaluators."""
 
 from slotseg.evaluation.clustering import (
     adjusted_rand_index,
@@ -14,6 +14,18 @@ from slotseg.evaluation.image_scores import (
     read_image_scores,
     write_image_scores,
 )
+from slotseg.evaluation.panoptic_evaluator import PanopticQualityEvaluator
+from slotseg.evaluation.panoptic_files import evaluate_files
+from slotseg.evaluation.panoptic_quality import (
+    ClassQuality,
+    GroupQuality,
+    PanopticCounts,
+    SegmentMap,
+    class_qualities,
+    count_image,
+    group_quality,
+)
+from slotseg.evaluation.panoptic_report import PanopticReport
 from slotseg.evaluation.segment_usage import SegmentUsage, segment_usage
 from slotseg.evaluation.slot_evaluator import (
     DEFINITIONS,
@@ -24,15 +36,25 @@ from slotseg.evaluation.slot_evaluator import (
 )
 
 __all__ = [
+    "ClassQuality",
     "DEFINITIONS",
-    "MASK_SOURCES",
+    "GroupQuality",
     "ImageScore",
+    "MASK_SOURCES",
+    "PanopticCounts",
+    "PanopticQualityEvaluator",
+    "PanopticReport",
+    "SegmentMap",
     "SegmentUsage",
     "SlotEvaluator",
     "adjusted_rand_index",
     "attention_segments",
+    "class_qualities",
     "contingency_table",
+    "count_image",
+    "evaluate_files",
     "foreground_adjusted_rand_index",
+    "group_quality",
     "hungarian_mean_iou",
     "image_scores_file",
     "mean_best_overlap",

@@ -12,6 +12,13 @@ from PIL import Image
 
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.evaluation.panoptic_files import evaluate_files
+from slotseg.evaluation.panoptic_quality import (
+    PanopticCounts,
+    SegmentMap,
+    class_qualities,
+    count_image,
+    group_quality,
+)
 from slotseg.panoptic_png import read_id_map, write_id_map
 
 
@@ -258,30 +265,79 @@ def test_coco_sample_with_crowd(samples_dir, tmp_path):
     assert_equal_to_peer(report, *cityscapes_scores(*paths))
 
 
-def test_deeplab2_sample(samples_dir, tmp_path):
-    """A crowd beside single cars, and a prediction made by hand for video panoptic quality."""
-    folder = samples_dir / "deeplab2_testdata" / "data" / "testdata"
+def test_deeplab2_crowd_sample(samples_dir, tmp_path):
+    """Cars beside a crowd of cars, in Cityscapes' ids."""
+    folder = samples_dir / "deeplab2_testdata" / "data" / "testdata" / "gtFine"
     if not folder.is_dir():
         pytest.skip("no deeplab2 sample here")
-    entry = json.loads((folder / "gtFine" / "cityscapes_panoptic_dummy_trainId.json").read_text())[
-        "annotations"
-    ][0]
-    classes = sorted({segment["category_id"] for segment in entry["segments_info"]})
-    categories = [{"id": c, "name": f"class {c}", "isthing": int(c >= 11)} for c in range(19)]
-    gt_dir = folder / "gtFine" / "cityscapes_panoptic_dummy_trainId"
+    truth = json.loads((folder / "cityscapes_panoptic_dummy_trainId.json").read_text())
+    entry = truth["annotations"][0]
+    gt_dir = folder / "cityscapes_panoptic_dummy_trainId"
     ids = read_id_map(str(gt_dir / entry["file_name"]))
-    shifted = np.roll(ids, 12, axis=0)
-    write_id_map(str(tmp_path / "pred" / entry["file_name"]), shifted)
-    truth = {"annotations": [entry], "categories": categories, "images": []}
-    (tmp_path / "gt.json").write_text(json.dumps(truth))
-    (tmp_path / "pred.json").write_text(json.dumps(truth))
-    paths = (
-        str(tmp_path / "gt.json"),
-        str(gt_dir),
-        str(tmp_path / "pred.json"),
-        str(tmp_path / "pred"),
-    )
+    write_id_map(str(tmp_path / "pred" / entry["file_name"]), np.roll(ids, 12, axis=0))
+    truth["categories"] = [
+        {"id": c, "name": f"class {c}", "isthing": int(c >= 11)} for c in range(19)
+    ]
+    for side in ("gt", "pred"):
+        (tmp_path / f"{side}.json").write_text(json.dumps(truth))
+    paths = [str(tmp_path / "gt.json"), str(gt_dir)]
+    paths += [str(tmp_path / "pred.json"), str(tmp_path / "pred")]
     report = evaluate_files(*paths)
-    assert report.groups["all"].classes == len(classes)
+    assert report.groups["all"].classes == 5
     assert 0 < report.groups["all"].pq < 1
     assert_equal_to_peer(report, *cityscapes_scores(*paths))
+
+
+# Colours of classes in the predictions, and classes of the grey values in the truth.
+DEEPLAB2_COLORS = {
+    (0, 0, 0): 0, (0, 0, 255): 1, (255, 0, 0): 2, (0, 255, 0): 3, (255, 0, 255): 4,
+    (0, 255, 255): 5, (255, 255, 0): 6,
+}  # fmt: skip
+DEEPLAB2_IMAGES = {
+    "bird": ("bird_gt.png", {92: 5, 176: 3, 255: 4}),
+    "cat": ("cat_gt.png", {0: 0, 255: 6}),
+    "team": (
+        "team_gt_instance.png",
+        {0: 0, 47: 1, 97: 1, 133: 1, 150: 1, 174: 1, 198: 2, 215: 1, 244: 1, 255: 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "expected"),
+    [
+        (["team"], 2, (0.62156284, 0.64664984, 0.9666667, 8, 0, 1)),
+        (["bird", "cat", "team"], 6, (0.76855499, 0.7769174, 0.98888892, 12, 0, 1)),
+    ],
+    ids=["one image", "three images"],
+)
+def test_deeplab2_pairs_have_the_published_scores(samples_dir, names, classes, expected):
+    """Scores that the tests of deeplab2's own metric expect for these files."""
+    folder = samples_dir / "deeplab2_testdata" / "evaluation" / "testdata"
+    if not folder.is_dir():
+        pytest.skip("no deeplab2 sample here")
+
+    def read(name):
+        with Image.open(folder / name) as image:
+            return np.asarray(image.convert("RGB")).astype(np.int64)
+
+    def segment_map(class_map, instances, name):
+        ids = np.where(class_map > 0, class_map * 256 + instances, 0)
+        segments = [{"id": i, "category_id": i // 256} for i in set(ids.ravel().tolist()) - {0}]
+        return SegmentMap(ids, segments, name)
+
+    counts = PanopticCounts.zeros(6)
+    for name in names:
+        file_name, class_of = DEEPLAB2_IMAGES[name]
+        instances = read(file_name)[..., 0]
+        truth = segment_map(np.vectorize(class_of.get)(instances), instances, file_name)
+        guessed = np.apply_along_axis(
+            lambda color: DEEPLAB2_COLORS[tuple(color.tolist())], 2, read(f"{name}_pred_class.png")
+        )
+        instances = read(f"{name}_pred_instance.png")[..., 0]
+        prediction = segment_map(guessed, instances, f"{name}_pred")
+        counts += count_image(truth, prediction, {number: number - 1 for number in range(1, 7)})
+    group = group_quality(class_qualities(counts))
+    assert group.classes == classes
+    assert (group.pq, group.sq, group.rq) == pytest.approx(expected[:3], abs=1e-6)
+    assert (group.tp, group.fp, group.fn) == expected[3:]
