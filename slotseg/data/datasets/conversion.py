@@ -41,6 +41,7 @@ def convert(split: NativeSplit, num_workers: int = 1) -> None:
     """
     files = split.files()
     if is_converted(split, files):
+        shutil.rmtree(_records(split), ignore_errors=True)  # of a run killed at its last step
         return
     with _explain_os_errors(split.panoptic_root):
         # What is about to be replaced must not look complete from here on.

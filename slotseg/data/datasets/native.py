@@ -7,6 +7,7 @@ everything that is wrong with a downloaded tree in one pass.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from slotseg.errors import DatasetError
 
 PNG_COLORS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class LabelFile(NamedTuple):
@@ -222,18 +224,18 @@ def read_label_png(path: str, bits: int, color: str) -> np.ndarray:
     """
     try:
         with PathManager.open(path, "rb") as stream:
-            header = stream.read(26)
-            if len(header) < 26 or not header.startswith(_PNG_SIGNATURE):
-                raise DatasetError(f"{path}: not a PNG file, or cut short; get it again")
-            found = header[24], PNG_COLORS.get(header[25], "of an unknown kind")
-            if found != (bits, color):
-                raise DatasetError(
-                    f"{path}: an {found[0]}-bit {found[1]} PNG, expected {bits}-bit {color}; is it "
-                    "a label file of this release, as it was published?"
-                )
-            stream.seek(0)
-            with Image.open(stream) as image:
-                array = np.asarray(image)
+            data = stream.read()
+        # Pillow forgives a missing end, and turns 16 bits into 8 for some kinds of pixels.
+        if not data.startswith(_PNG_SIGNATURE) or _PNG_END not in data[-64:]:
+            raise DatasetError(f"{path}: not a PNG file, or cut short; get it again")
+        found = data[24], PNG_COLORS.get(data[25], "of an unknown kind")
+        if found != (bits, color):
+            raise DatasetError(
+                f"{path}: {found[0]}-bit {found[1]}, expected a PNG of {bits}-bit {color}; is it a "
+                "label file of this release, as it was published?"
+            )
+        with Image.open(io.BytesIO(data)) as image:
+            array = np.asarray(image)
     except OSError as error:
         raise DatasetError(f"{path}: {_reason(error)}") from error
     except (SyntaxError, ValueError) as error:  # how Pillow calls broken chunks
