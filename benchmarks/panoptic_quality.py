@@ -67,7 +67,7 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: int) -> 
 def street_truth(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Cityscapes instance ids ``[H, W]``: ragged stuff regions, 40 things, a crowd, void."""
     height, width = size
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    rows = np.arange(height, dtype=np.float32)[:, None]
     wavy = rows / height + 0.08 * smooth_noise(rng, size, 64) + 0.01 * smooth_noise(rng, size, 8)
     bands = np.array([23, 21, 11, 13, 8, 7], np.int32)
     ids = bands[np.clip((wavy * len(bands)).astype(int), 0, len(bands) - 1)]
@@ -77,19 +77,35 @@ def street_truth(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         ids[height // 4 : height * 3 // 4, left : left + rng.integers(3, 12)] = 17
     edge = 0.1 * smooth_noise(rng, size, 16)
     for number in range(40):
-        y, x = height * rng.uniform(0.35, 0.9), width * rng.random()
-        tall, wide = rng.uniform(8, height / 8), rng.uniform(8, width / 12)
-        inside = np.hypot((rows - y) / tall, (columns - x) / wide) + edge < 1
-        ids[inside] = int(rng.choice(list(THINGS))) * 1000 + number
-    ids[(np.hypot((rows - height / 2) / 40, (columns - width / 3) / 90) + edge) < 1] = 24
+        center = height * rng.uniform(0.35, 0.9), width * rng.random()
+        radii = rng.uniform(8, height / 8), rng.uniform(8, width / 12)
+        draw_blob(ids, edge, center, radii, int(rng.choice(list(THINGS))) * 1000 + number)
+    draw_blob(ids, edge, (height / 2, width / 3), (40, 90), 24)
     ids[-height // 16 :] = 0
     return ids
+
+
+def draw_blob(
+    ids: np.ndarray,
+    edge: np.ndarray,
+    center: tuple[float, float],
+    radii: tuple[float, float],
+    number: int,
+) -> None:
+    """An ellipse with a border as uneven as ``edge``."""
+    window = tuple(
+        slice(max(0, int(c - 2 * r)), min(side, int(c + 2 * r)))
+        for c, r, side in zip(center, radii, ids.shape, strict=True)
+    )
+    rows, columns = np.ogrid[window]
+    inside = np.hypot((rows - center[0]) / radii[0], (columns - center[1]) / radii[1])
+    ids[window][inside + edge[window] < 1] = number
 
 
 def prediction_of(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
     """The truth with displaced and ragged borders, merged and lost segments, no void."""
     size = truth.shape
-    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    rows, columns = (grid.astype(np.float32) for grid in np.mgrid[: size[0], : size[1]])
     shift = [3 * smooth_noise(rng, size, 24) + smooth_noise(rng, size, 4) for _ in range(2)]
     moved = cv2.remap(  # float32 holds every id below 2**24
         truth.astype(np.float32), columns + shift[0], rows + shift[1], cv2.INTER_NEAREST
@@ -282,7 +298,7 @@ def _score_and_measure(folder: Path, images: int) -> float:
     for truth, prediction in pairs[:images]:
         evaluator.process([data_set_dict(folder, truth)], [model_output(folder, prediction)])
     evaluator.evaluate()
-    # ru_maxrss would do elsewhere; on Linux it starts at the size of the parent process.
+    # Not ru_maxrss: it counts the parent process, whose memory a child shares until it starts.
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
