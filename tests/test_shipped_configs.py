@@ -77,28 +77,36 @@ def test_the_sets_are_registered_and_scored_by_a_metric_of_theirs(name):
     assert kinds == {cfg.TEST.BEST_METRIC.split("/")[0]}
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_one_training_step_and_one_inference(name):
-    torch.manual_seed(0)
-    cfg = load(name)
-    model = build_model(cfg)
-    optimizer = Trainer.build_optimizer(cfg, model)
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    before = [p.detach().clone() for p in learnt]
-    batch = make_batch(cfg)
+def train_step(cfg, model, optimizer, batch):
     with (
         EventStorage(),
         torch.autocast("cpu", torch.bfloat16, enabled=cfg.SOLVER.AMP.ENABLED),
     ):
-        losses = model.train()(batch)
-    total = sum(losses.values())
+        total = sum(model.train()(batch).values())
     assert torch.isfinite(total)
+    optimizer.zero_grad()
     total.backward()
     for group in optimizer.param_groups:
         group["lr"] = 1e-3
     optimizer.step()
-    changed = [not torch.equal(a, b) for a, b in zip(before, learnt, strict=True)]
-    assert all(changed)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_training_moves_every_parameter_and_inference_gives_segments(name):
+    torch.manual_seed(0)
+    cfg = load(name)
+    model = build_model(cfg)
+    optimizer = Trainer.build_optimizer(cfg, model)
+    batch = make_batch(cfg)
+    still = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    # A layer that starts at zero lets no gradient through in the first step.
+    for _ in range(2):
+        train_step(cfg, model, optimizer, batch)
+        now = dict(model.named_parameters())
+        still = {n: before for n, before in still.items() if torch.equal(before, now[n])}
+        if not still:
+            break
+    assert not still, list(still)
     with torch.no_grad():
         output = model.eval()(batch[:1])[0]
     segments, info = output["panoptic_seg"]
