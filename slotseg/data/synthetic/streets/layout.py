@@ -62,7 +62,7 @@ DISTRICTS: dict[str, District] = {
         (2.2, 5.0),
         0.05,
         (0.92, 0, 0.03, 0.02, 0.02, 0.01),
-        (3, 7),
+        (3, 8),
         0.35,
         8,
         5,
@@ -74,7 +74,7 @@ DISTRICTS: dict[str, District] = {
         (2.5, 6.0),
         0.35,
         (0.62, 0.05, 0.2, 0.05, 0.05, 0.03),
-        (2, 6),
+        (3, 7),
         0.85,
         4,
         6,
@@ -553,7 +553,7 @@ class _Street:
 
     def _moving_kind(self) -> str:
         return ("car", "truck", "bus", "caravan", "trailer")[
-            self._weighted([0.885, 0.045, 0.05, 0.01, 0.01])
+            self._weighted([0.898, 0.045, 0.045, 0.004, 0.008])
         ]
 
     def _drive(self) -> None:
@@ -644,7 +644,7 @@ class _Street:
 
     def _walk(self) -> None:
         rng, light = self.rng, self.light
-        busy = self._uniform(0.1, 2.2)
+        busy = self._uniform(0.2, 4.0)
         for _ in range(int(rng.poisson(self.district.people * busy))):
             place = self._pavement_place()
             if self._chance(0.12) and self.crossings:  # across the road
@@ -673,7 +673,7 @@ class _Street:
                 (center[0] - 0.5, center[0] + 0.5, center[1] - 0.5, center[1] + 0.5),
                 True,
             )
-        for _ in range(int(rng.poisson(0.5))):  # a stand with many bicycles
+        for _ in range(int(rng.poisson(0.7))):  # a stand with many bicycles
             center = self._pavement_place(8, 45)
             parked: list[Face] = []
             count = int(rng.integers(4, 9)) if self._chance(0.6) else 1
@@ -692,7 +692,7 @@ class _Street:
     def _ride(self) -> None:
         """Two-wheelers, ridden and parked, alone."""
         rng = self.rng
-        for _ in range(int(rng.poisson(0.75))):
+        for _ in range(int(rng.poisson(0.65))):
             right = self._chance(0.65)
             side = self.sides[0 if right else 1]
             t = side.sign * (side.road - self._uniform(0.3, 1.2))
@@ -705,7 +705,7 @@ class _Street:
             if z > self.end - 3:
                 continue
             self._mount((t, z), heading, motorized=self._chance(0.25), ridden=True)
-        for _ in range(int(rng.poisson(0.8))):
+        for _ in range(int(rng.poisson(1.1))):
             heading = float(rng.uniform(0, 2 * math.pi))
             self._mount(self._pavement_place(6, 45), heading, self._chance(0.25), ridden=False)
 

@@ -113,13 +113,13 @@ def hedge(
 
 def distant_wood(rng: np.random.Generator, z: float, shade: float) -> list[Face]:
     """A ragged skyline of trees across the whole view at ``z``."""
-    color = scaled(paint(rng, PLANTS[:7]), shade)
+    color = scaled(paint(rng, PLANTS[:4]), shade * 0.9)
     faces = []
     for layer in range(2):
         x = np.linspace(-220, 220, 90)
         heights = 5 + 7 * rng.random(90) + 4 * np.sin(x / 23 + rng.uniform(0, 6))
         top = np.stack([x, heights * (1.15 - 0.35 * layer)], axis=1)
-        outline = np.concatenate([[(220.0, -6.0), (-220.0, -6.0)], top])
+        outline = np.concatenate([[(220.0, -0.3), (-220.0, -0.3)], top])
         tone = scaled(color, 0.85 + 0.2 * layer)
         faces.append(upright(outline[None], tone, (0.0, z - layer), texture=Texture.LEAVES))
     return faces

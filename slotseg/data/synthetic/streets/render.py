@@ -29,11 +29,13 @@ class StreetImage:
         label_ids: uint8 [H, W], Cityscapes label ids.
         instance_ids: int32 [H, W] as in Cityscapes' ``instanceIds``: label id * 1000 + number for
             an instance; the label id alone for stuff, void, and crowd of a class with instances.
+        occluded: those of ``instance_ids`` that something nearer borders on.
     """
 
     image: np.ndarray
     label_ids: np.ndarray
     instance_ids: np.ndarray
+    occluded: frozenset[int]
 
 
 def render(scene: StreetScene, size: tuple[int, int], supersampling: int = 2) -> StreetImage:
@@ -65,9 +67,10 @@ def render(scene: StreetScene, size: tuple[int, int], supersampling: int = 2) ->
     # With an odd factor the middle sample lies in the centre of the pixel.
     first = supersampling // 2
     sample = np.ascontiguousarray(raster[first::supersampling, first::supersampling])
-    label_ids, instance_ids = _truth(sample, parts.item_numbers(), labels, crowds)
+    items = parts.item_numbers()[sample]
+    label_ids, instance_ids = _truth(items, labels, crowds)
     image = shade(scene, raster, sample, parts, _shadow_mask(scene, size))
-    return StreetImage(image, label_ids, instance_ids)
+    return StreetImage(image, label_ids, instance_ids, _occluded(items, instance_ids))
 
 
 def _paint_items(
@@ -174,11 +177,20 @@ def _shadow_mask(scene: StreetScene, size: tuple[int, int]) -> np.ndarray:
     return cv2.blur(mask, (2 * width + 1, width | 1)).astype(np.float32) / 255
 
 
+def _occluded(items: np.ndarray, instance_ids: np.ndarray) -> frozenset[int]:
+    """Instances beside whose pixels something shows that was painted later."""
+    later = np.zeros(items.shape, bool)
+    later[:, :-1] |= items[:, 1:] > items[:, :-1]
+    later[:, 1:] |= items[:, :-1] > items[:, 1:]
+    later[:-1] |= items[1:] > items[:-1]
+    later[1:] |= items[:-1] > items[1:]
+    return frozenset(np.unique(instance_ids[later]).tolist())
+
+
 def _truth(
-    sample: np.ndarray, item_of_part: np.ndarray, labels: list[int], crowds: list[bool]
+    items: np.ndarray, labels: list[int], crowds: list[bool]
 ) -> tuple[np.ndarray, np.ndarray]:
     label_of_item = np.array(labels, np.int32)
-    items = item_of_part[sample]
     visible = np.bincount(items.ravel(), minlength=len(labels))
     instance_of_item = label_of_item.copy()
     numbered = HAS_INSTANCES[label_of_item] & ~np.array(crowds)

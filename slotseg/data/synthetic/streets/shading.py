@@ -128,11 +128,15 @@ def shade(
     height, width = sample.shape
     weather, camera = scene.weather, scene.camera
     flat = cv2.resize(parts.colors()[raster], (width, height), interpolation=cv2.INTER_AREA)
-    image = flat.astype(np.float32) * np.float32(1 / 255)
+    open_sky = cv2.resize(
+        (raster == 0).view(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA
+    )
+    # The colours of the sky's parts are black: the others' mean is what is left.
+    solid = np.float32(1) - open_sky.astype(np.float32) * np.float32(1 / 255)
+    image = flat * (np.float32(1 / 255) / np.maximum(solid, np.float32(0.05)))[..., None]
 
     surface = parts.surfaces()[sample]
     ground = surface == Surface.GROUND
-    sky = surface == Surface.SKY
     column = (np.arange(width, dtype=np.float32) + 0.5) / width
     # Height above the horizon as a share of the width.
     row = ((camera.horizon * height) - (np.arange(height, dtype=np.float32) + 0.5)) / width
@@ -150,15 +154,7 @@ def shade(
     haze = np.array(weather.sky_low, np.float32)
     clear = np.exp(depth * np.float32(-weather.fog))[..., None]
     image = image * clear + haze * (1 - clear)
-    # The flat colours of the sky are black: what the mean over samples lacks is sky.
-    if raster.shape != sample.shape:
-        share = cv2.resize(
-            (raster == 0).astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA
-        ).astype(np.float32) * np.float32(1 / 255)
-        image = np.where(sky[..., None], flat * np.float32(1 / 255), image)
-        image += backdrop * share[..., None]
-    else:
-        image = np.where(sky[..., None], backdrop, image)
+    image = backdrop + (image - backdrop) * solid[..., None]
     return _expose(scene, image)
 
 
