@@ -72,6 +72,7 @@ setup(
             "pytest-xdist>=3.0",
             "ruff>=0.17",
             "scikit-learn>=1.2",
+            'transformers>=5.23; python_version >= "3.11"',
         ],
     },
     classifiers=[

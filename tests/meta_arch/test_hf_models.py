@@ -364,9 +364,7 @@ def test_weights_of_another_kind_of_model(tmp_path):
 
 
 def test_a_hub_name_without_a_network(monkeypatch):
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="someone/some-model is neither") as caught:
         build("eomt", {}, overrides=[f"{HF}.PRETRAINED", "someone/some-model"])
     assert "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,12 @@ from slotseg.meta_arch.huggingface.positions import GridPositions
 from slotseg.meta_arch.huggingface.targets import mask_targets
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cfg():
+    set_class_metadata("hf_parts", [Category(1, "car", True, (0, 0, 0))])
+    return get_cfg(None, ["DATASETS.TRAIN", ("hf_parts",)])
 
 
 def sample(segment_map, categories, crowd=()):
@@ -99,11 +106,15 @@ def test_importing_slotseg_does_not_import_the_library():
 
 
 @pytest.mark.parametrize("model", [HFMask2Former, HFEoMT], ids=lambda model: model.__name__)
-def test_without_the_library_the_error_names_the_extra(model, monkeypatch):
+def test_without_the_library_the_error_names_the_extra(model, cfg, monkeypatch):
     # What the import system finds for a package that is not installed.
     monkeypatch.setitem(sys.modules, "transformers", None)
-    set_class_metadata("hf_parts", [Category(1, "car", True, (0, 0, 0))])
-    cfg = get_cfg(None, ["DATASETS.TRAIN", ("hf_parts",)])
     with pytest.raises(ConfigError, match=r'pip install "slotseg\[transformers\]"') as caught:
         model(cfg)
     assert "\n" not in str(caught.value)
+
+
+def test_an_old_library_is_refused(cfg, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(__version__="5.9.1.dev0"))
+    with pytest.raises(ConfigError, match=r"needs transformers 5\.23 or newer, and 5\.9\.1\.dev0"):
+        HFEoMT(cfg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,8 @@ from slotseg.errors import CheckpointError, ConfigError
 
 _logger = logging.getLogger(__name__)
 
+# Earlier releases start a new Mask2Former from other weights than the published code.
+_OLDEST = (5, 23)
 _PRETRAINED = "MODEL.HUGGINGFACE.PRETRAINED"
 _CONFIG = "MODEL.HUGGINGFACE.CONFIG"
 # What depends on the number of classes: the class layer, and the classes' weights in the loss.
@@ -28,15 +31,24 @@ def import_transformers() -> ModuleType:
     """The library.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or too old.
     """
     try:
-        return importlib.import_module("transformers")
+        library = importlib.import_module("transformers")
     except ImportError as error:
         raise ConfigError(
             "MODEL.META_ARCHITECTURE: this model needs the transformers package, which cannot be "
-            f'imported ({error}); pip install "slotseg[transformers]"'
+            f'imported ({_one_line(error)}); pip install "slotseg[transformers]" (Python 3.11 or '
+            "newer)"
         ) from error
+    found = tuple(int(part) for part in re.findall(r"\d+", library.__version__)[:2])
+    if found < _OLDEST:
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE: this model needs transformers {_OLDEST[0]}.{_OLDEST[1]} or "
+            f'newer, and {library.__version__} is installed; pip install "slotseg[transformers]" '
+            "(Python 3.11 or newer)"
+        )
+    return library
 
 
 def build_network(
