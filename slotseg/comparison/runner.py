@@ -49,19 +49,24 @@ def run_phase_in_process(job: Job, phase: str) -> bool:
         PathManager.rm(failed)
     write_atomically(os.path.join(job.folder, JOB_FILE), job.dumps())
     log = os.path.join(job.folder, LOG_FILE)
-    with open(log, "a", encoding="utf-8") as file:
-        status = subprocess.run(
-            [sys.executable, "-m", "slotseg.comparison.job", phase, job.folder],
-            stdout=file,
-            stderr=None if sys.stderr.isatty() else file,
-            env=_environment(),
-            check=False,
-        ).returncode
+    status = _run_process(phase, job.folder, log)
     if status == 0 and PathManager.isfile(phase_file(job.folder, phase)):
         return True
     if not PathManager.isfile(failed):
         write_atomically(failed, f"{_cause(status)}; see {log}")
     return False
+
+
+def _run_process(phase: str, folder: str, log: str) -> int:
+    """The exit status, negative for a signal."""
+    with open(log, "a", encoding="utf-8") as file:
+        return subprocess.run(
+            [sys.executable, "-m", "slotseg.comparison.job", phase, folder],
+            stdout=file,
+            stderr=None if sys.stderr.isatty() else file,
+            env=_environment(),
+            check=False,
+        ).returncode
 
 
 def _environment() -> dict[str, str]:

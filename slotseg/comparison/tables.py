@@ -65,7 +65,7 @@ def markdown_table(
             colalign=align if cells else None,
             disable_numparse=True,
         ),
-        "PQ, SQ and RQ in percent. " + _legend([column.title for column in columns], cells),
+        f"PQ, SQ and RQ in percent. {_legend([c.title for c in columns], cells)}".rstrip(),
     ]
     failures = [f"- {row.name}: {error}" for row in rows for error in row.errors]
     if failures:

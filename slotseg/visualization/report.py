@@ -170,12 +170,8 @@ def _quality(dataset: str, scores: Mapping[str, float]) -> dict[str, Any]:
         values = (row.scores[quality] for quality in QUALITIES)
         return ["–" if math.isnan(value) else format_percent(value) for value in values]
 
-    cards = [
-        (f"{q} {row.name}" if row.name != "all" else q, format_percent(row.scores[q]))
-        for row in table.groups
-        for q in QUALITIES
-        if q == "PQ"
-    ]
+    names = {row.name: "PQ" if row.name == "all" else f"PQ {row.name}" for row in table.groups}
+    cards = [(names[row.name], format_percent(row.scores["PQ"])) for row in table.groups]
     return {
         "dataset": dataset,
         "setting": table.setting,

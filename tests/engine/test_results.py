@@ -31,3 +31,23 @@ def test_table():
         ["slots/FG-ARI", "-", "-"],
         ["slots/images", "320", "-"],
     ]
+
+
+def test_panoptic_quality_has_a_table_of_its_own():
+    panoptic = {
+        "PQ": 41.234, "SQ": 80.0, "RQ": 50.0,
+        "PQ_stuff": 60.0, "SQ_stuff": 70.0, "RQ_stuff": math.nan,
+        "classes": 19.0, "images": 10.0, "images_expected": 500.0,
+        "PQ-road": 90.0, "SQ-road": 90.0, "RQ-road": 100.0,
+    }  # fmt: skip
+    lines = format_results({"streets": {"panoptic": panoptic}}).splitlines()
+    assert lines[0] == "streets: panoptic quality in percent, 19 classes, 10 of 500 images"
+    rows = [line.split() for line in lines[2:]]
+    assert rows[0] == ["classes", "PQ", "SQ", "RQ"]
+    assert rows[2:] == [["all", "41.23", "80.00", "50.00"], ["stuff", "60.00", "70.00", "-"]]
+    # With slot scores besides, both are there.
+    both = format_results({"streets": {"panoptic": panoptic, **RESULTS["set_b"]}})
+    assert "slots/ARI" in both
+    assert "panoptic quality" in both
+    # The writers and TEST.BEST_METRIC see plain names.
+    assert flatten_results({"panoptic": panoptic})["panoptic/PQ"] == 41.234

@@ -1,0 +1,78 @@
+"""What is refused before anything runs, and what makes another run."""
+
+from __future__ import annotations
+
+import pytest
+
+from slotseg.comparison import AS_BUILT, make_plan
+from slotseg.comparison.plan import Job
+from slotseg.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": ["a", "b"]}, "--names: 2 names for 1 configs"),
+        ({"weights": ["a", "b"]}, "--weights: 2 files for 1 configs"),
+        ({"weights": [AS_BUILT], "minutes": 1.0}, "exclude each other"),
+        ({"minutes": 0.0}, "--train-minutes: must be positive"),
+        ({"seeds": [0, 0]}, "--seeds: must be different"),
+        ({"seeds": [-1]}, "--seeds: must be different numbers from 0"),
+        ({"evaluations": 0}, "--evaluations"),
+        ({"speed_images": 0}, "--speed-images"),
+        ({"dataset": "mars"}, "no data set 'mars' is registered"),
+        ({"overrides": ["DATASETS.TEST", "('a', 'b')"]}, "a comparison needs one set"),
+        ({"overrides": ["SOLVER.NONE", "1"]}, "unknown config key"),
+    ],
+)
+def test_what_cannot_work_is_one_line(tiny_config, tmp_path, arguments, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        make_plan([tiny_config], str(tmp_path / "out"), **arguments)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_on_different_data_are_not_compared(tiny_config, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        f'_BASE_: "{tiny_config}"\nDATASETS: {{TRAIN: ["cityscapes_generated_tune"]}}\n'
+    )
+    both = [tiny_config, str(other)]
+    with pytest.raises(ConfigError, match=r"DATASETS.TRAIN differs .*give --train-dataset"):
+        make_plan(both, str(tmp_path), minutes=1.0)
+    plan = make_plan(both, str(tmp_path), minutes=1.0, train_dataset="cityscapes_generated_train")
+    assert plan.train_datasets == ("cityscapes_generated_train",)
+    assert all(plan.train_datasets == job.config().DATASETS.TRAIN for job in plan.jobs)
+    # Scoring weights asks nobody what they were trained on.
+    assert make_plan(both, str(tmp_path), weights=[AS_BUILT] * 2).train_datasets == ()
+
+
+def test_two_models_need_two_names(tiny_config, tmp_path):
+    with pytest.raises(ConfigError, match="would name two models"):
+        make_plan([tiny_config] * 2, str(tmp_path))
+
+
+def test_a_run_has_its_own_folder_for_every_setting(tiny_config, tmp_path):
+    def folder(**arguments):
+        return make_plan([tiny_config], str(tmp_path), **arguments).jobs[0].folder
+
+    settings = [
+        {"minutes": 1.0},
+        {"minutes": 2.0},
+        {"weights": [AS_BUILT]},
+        {"minutes": 1.0, "evaluations": 9},
+        {"minutes": 1.0, "overrides": ["SOLVER.BASE_LR", "0.5"]},
+        {"minutes": 1.0, "dataset": "cityscapes_generated_tune"},
+    ]
+    assert len({folder(**arguments) for arguments in settings}) == len(settings)
+    # These two do not change what comes out.
+    elsewhere = folder(minutes=1.0, overrides=["OUTPUT_DIR", "elsewhere"], command="x")
+    assert elsewhere == folder(minutes=1.0)
+
+
+def test_jobs_survive_their_file(tiny_config, tmp_path):
+    plan = make_plan([tiny_config], str(tmp_path), seeds=[3], overrides=["SOLVER.BASE_LR", "0.5"])
+    (job,) = plan.jobs
+    assert Job.loads(job.dumps()) == job
+    cfg = job.config()
+    assert (3, 0.5, job.folder) == (cfg.SEED, cfg.SOLVER.BASE_LR, cfg.OUTPUT_DIR)

@@ -1,0 +1,169 @@
+"""Rows to tables and pictures: values, what is missing, and what was only read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slotseg.comparison import (
+    Row,
+    Run,
+    csv_table,
+    draw_comparison,
+    load_published,
+    markdown_table,
+    published_names,
+    read_added,
+)
+from slotseg.errors import ConfigError, DatasetError
+
+
+def run(seed, quality, **changes):
+    parts = {
+        "scores": {
+            "panoptic/PQ": quality,
+            "panoptic/SQ": 80.0,
+            "panoptic/RQ": 40.0,
+            "panoptic/PQ_things": math.nan,
+            "panoptic/classes": 19.0,
+        },
+        "numbers": {
+            "parameters": 1_234_567,
+            "seconds_an_image": 0.05,
+            "step_seconds": 0.25,
+            "steps": 2400,
+            "train_seconds": 600.0,
+            "inference_memory_mib": 800.4,
+        },
+        "input_size": (128, 256),
+        "curve": [{"seconds": 300.0, "PQ": quality / 2}, {"seconds": 600.0, "PQ": quality}],
+        "origin": {"command": "tools/compare.py", "machine": "a CPU", "date": "2026-01-01"},
+    }
+    return Run(seed, **(parts | changes))
+
+
+ROWS = [
+    Row("slots", (run(0, 30.0), run(1, 32.0), run(2, 37.0))),
+    Row("fpn | r50", (run(0, 25.0, numbers={"seconds_an_image": 0.5}),)),
+    Row("half", (run(0, 20.0), Run(1, error="out of memory"))),
+    Row("none", (Run(0, error="no weights"),)),
+    Row("forest", (Run(0, scores={"panoptic/PQ": 9.5}),), added=True),
+]
+
+
+def cells(text):
+    """Markdown table rows by name."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head, rows = split[0], {row[0]: row for row in split[2:]}
+    return {name: dict(zip(head, row, strict=True)) for name, row in rows.items()}
+
+
+def test_markdown_has_means_deviations_and_reasons():
+    text = markdown_table(ROWS, dataset="streets", minutes=10)
+    assert text.startswith("## Measured on streets, each trained for 10 minutes\n")
+    table = cells(text)
+    # Sample deviation of 30, 32, 37.
+    assert table["slots"]["PQ"] == "33.00 ± 3.61"
+    assert table["slots"]["SQ"] == "80.00 ± 0.00"
+    assert table["slots"]["parameters"] == "1.23 M"
+    assert table["slots"]["images/s"] == "20.0"
+    assert table["slots"]["s/step"] == "0.250"
+    assert table["slots"]["training min"] == "10.0"
+    assert table["slots"]["inference memory"] == "800 MiB"
+    assert table["slots"]["input"] == "128x256"
+    assert table["slots"]["classes"] == "19"
+    assert table["fpn / r50"]["PQ"] == "25.00"
+    assert table["fpn / r50"]["parameters"] == "–"
+    assert table["half"]["PQ"] == "20.00"
+    assert table["none"]["PQ"] == "failed"
+    assert table["forest"]["RQ"] == "–"
+    # No model has things or was measured in training memory: no empty columns.
+    assert not {"PQ things", "training memory", "ARI"} & table["slots"].keys()
+    assert "- half: seed 1: out of memory\n- none: no weights" in text
+    assert "- slots, fpn | r50, half: `tools/compare.py` on a CPU" in text
+    assert "Published" not in text
+
+
+def test_csv_has_full_precision_and_empty_cells():
+    rows = list(csv.DictReader(io.StringIO(csv_table(ROWS))))
+    assert [row["model"] for row in rows] == [row.name for row in ROWS]
+    assert float(rows[0]["PQ"]) == 33.0
+    assert float(rows[0]["PQ_sd"]) == pytest.approx(math.sqrt(13), rel=1e-12)
+    assert rows[0]["seeds"] == "0 1 2"
+    assert rows[1]["PQ_sd"] == ""
+    assert rows[2]["error"] == "seed 1: out of memory"
+    assert rows[3]["PQ"] == rows[3]["parameters"] == ""
+    assert float(rows[0]["train_minutes"]) == 10
+
+
+def test_published_figures_stand_apart_with_source_and_protocol():
+    figures = load_published("cityscapes")
+    measured, _, published = markdown_table(ROWS, dataset="streets", published=[figures]).partition(
+        "## Published, not measured here: Cityscapes val"
+    )
+    assert "weights as given" in measured
+    for row in figures.rows:
+        assert row.method not in measured
+        assert f"{row.scores['PQ']:g}" in published
+        assert row.source in published
+    assert figures.protocol in published
+
+
+@pytest.mark.parametrize("name", published_names())
+def test_every_published_figure_is_whole(name):
+    figures = load_published(name)
+    assert figures.title
+    assert figures.protocol
+    for row in figures.rows:
+        assert row.method
+        assert row.source
+        assert row.scores
+        assert all(0 < value <= 200 for value in row.scores.values())
+
+
+def test_unknown_published_set():
+    with pytest.raises(ConfigError, match="choose cityscapes, coco"):
+        load_published("mars")
+
+
+def test_added_rows(tmp_path):
+    path = tmp_path / "forest.json"
+    entry = {"name": "forest", "panoptic": {"PQ": 9.5, "PQ-road": None}, "seed": 4, "machine": "m"}
+    path.write_text(json.dumps(entry))
+    row = read_added(str(path))
+    assert row.added
+    assert row.score("panoptic/PQ") == [9.5]
+    assert row.score("panoptic/PQ-road") == []
+    assert row.runs[0].seed == 4
+    for text in ("{", "[]", '{"name": "x"}', '{"panoptic": {"PQ": 1}}'):
+        path.write_text(text)
+        with pytest.raises(DatasetError, match=r"forest\.json: not "):
+            read_added(str(path))
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_added(str(tmp_path / "none.json"))
+
+
+def picture(rows):
+    with Image.open(io.BytesIO(draw_comparison(rows, dataset="streets"))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_picture_has_two_panels_with_curves_and_one_without():
+    both = picture(ROWS)
+    one = picture([Row("a", (run(0, 20.0, curve=[]),)), ROWS[-1]])
+    assert both.shape[1] > 1.8 * one.shape[1]
+    # The first model's blue is on both sides.
+    blue = (np.abs(both.astype(int) - (0x2B, 0x63, 0xD9)).sum(2) < 12).any(0)
+    assert blue[: len(blue) // 2].any()
+    assert blue[len(blue) // 2 :].any()
+
+
+def test_picture_without_any_score():
+    assert picture([ROWS[3]]).size

@@ -1,0 +1,70 @@
+"""A schedule that fits into a time, and the measurement of a step."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from slotseg.engine import time_budget
+from slotseg.engine.lr_schedule import lr_multiplier
+from slotseg.engine.time_budget import fit_to_time, measure_step_seconds, typical_step_seconds
+from slotseg.errors import ConfigError
+
+
+def test_steps_fill_the_time_and_the_rate_decays_to_its_end(tiny_cfg):
+    cfg = tiny_cfg("SOLVER.MAX_ITER", 1000, "SOLVER.WARMUP_ITERS", 500)
+    fitted = fit_to_time(cfg, 10, 1.5, evaluations=4)
+    assert fitted.SOLVER.MAX_ITER == 400
+    assert fitted.SOLVER.WARMUP_ITERS == 40
+    assert fitted.TEST.EVAL_PERIOD == 100
+    assert lr_multiplier(fitted)(399) < 1e-4
+    assert cfg.SOLVER.MAX_ITER == 1000
+
+
+def test_other_schedules_keep_their_shape(tiny_cfg):
+    cfg = tiny_cfg(
+        "SOLVER.MAX_ITER", 1000, "SOLVER.STEPS", (600, 900), "SOLVER.HALVING_PERIOD", 250,
+        "SOLVER.WARMUP_ITERS", 5,
+    )  # fmt: skip
+    fitted = fit_to_time(cfg, 1, 0.12)
+    assert fitted.SOLVER.MAX_ITER == 500
+    assert fitted.SOLVER.STEPS == (300, 450)
+    assert fitted.SOLVER.HALVING_PERIOD == 125
+    assert fitted.SOLVER.WARMUP_ITERS == 5
+    assert fitted.TEST.EVAL_PERIOD == 500
+
+
+@pytest.mark.parametrize(
+    ("minutes", "evaluations", "message"),
+    [(0, 1, "must be positive"), (0.01, 1, "less than one step"), (1, 0, "at least 1")],
+)
+def test_times_that_cannot_work(tiny_cfg, minutes, evaluations, message):
+    with pytest.raises(ConfigError, match=message):
+        fit_to_time(tiny_cfg(), minutes, 1.0, evaluations=evaluations)
+
+
+def test_bursts_of_batches_and_single_hiccups_do_not_mislead():
+    # Two workers: two batches at once, then a wait.
+    assert typical_step_seconds([0.1, 0.5] * 8) == pytest.approx(0.3)
+    assert typical_step_seconds([0.2] * 7 + [60.0] + [0.2] * 4) == pytest.approx(0.2)
+    assert typical_step_seconds([0.2, 0.4]) == pytest.approx(0.3)
+
+
+def test_measuring_leaves_nothing_behind(tiny_cfg):
+    cfg = tiny_cfg()
+    state = torch.get_rng_state()
+    assert 1e-4 < measure_step_seconds(cfg) < 30
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not os.path.exists(cfg.OUTPUT_DIR)
+
+
+def test_a_slow_step_ends_the_measurement(tiny_cfg, monkeypatch):
+    steps = []
+    run_step = time_budget.Trainer.run_step
+    monkeypatch.setattr(
+        time_budget.Trainer, "run_step", lambda self: (steps.append(1), run_step(self))
+    )
+    assert measure_step_seconds(tiny_cfg(), max_seconds=0.0) > 0
+    assert len(steps) == 1
