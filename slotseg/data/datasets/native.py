@@ -276,10 +276,10 @@ def stem(name: str) -> str:
 def _unique(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sorted values and the place of each pixel's value among them."""
     flat = keys.reshape(-1)
-    if flat.size and flat.max() < 2**16:  # a table is ten times as fast as sorting
-        present = np.bincount(flat, minlength=1) > 0
-        return np.flatnonzero(present), (np.cumsum(present) - 1)[flat]
-    return np.unique(flat, return_inverse=True)
+    # Segments are long runs of one value, so only the first pixel of each run is sorted.
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    values, places = np.unique(flat[starts], return_inverse=True)
+    return values, np.repeat(places, np.diff(starts, append=flat.size))
 
 
 def _reason(error: BaseException) -> str:
