@@ -185,7 +185,7 @@ def _pattern(
 def _sky(scene: StreetScene, column: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Colours of the sky, float32 [H, W, 3]."""
     weather = scene.weather
-    share = np.clip(row / 0.28, 0, 1)[:, None, None] ** np.float32(0.7)
+    share = np.clip(row / 0.28, 0, 1)[:, None, None]
     low, top = np.array(weather.sky_low, np.float32), np.array(weather.sky_top, np.float32)
     sky = low + (top - low) * share
     # Clouds on a flat layer overhead.
