@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -287,6 +288,38 @@ def test_whatever_a_file_holds_is_a_fault_or_fine_but_never_a_crash(place, value
     assert all(isinstance(line, str) for line in faults)
     if place[-1] == 0 and not isinstance(value, dict):
         assert faults
+
+
+def test_the_example_of_the_readme_works(project_root, tmp_path):
+    text = (project_root / "datasets" / "README.md").read_text().split("## Your own data")[1]
+    code = re.search(r"```python\n(.+?)```", text, re.DOTALL).group(1)
+    lines = re.search(r"(?:^    .*\n)+", text, re.MULTILINE).group(0)
+    write(tmp_path, lines)
+    (tmp_path / "labels").rename(tmp_path / "panoptic")
+    try:
+        exec(code.replace("/data/parts", str(tmp_path)), {})
+        (entry,) = DatasetCatalog.get("parts_train")
+        assert entry["file_name"] == str(tmp_path / "images" / "a1.jpg")
+        assert entry["segments_info"][0]["category_id"] == 1
+        assert class_set("parts_train").names == ("belt", "bolt")
+    finally:
+        DatasetCatalog.remove("parts_train")
+        MetadataCatalog.pop("parts_train", None)
+
+
+def test_every_registered_set_is_in_the_readme(project_root):
+    text = (project_root / "datasets" / "README.md").read_text()
+    named = set()
+    for pattern in re.findall(r"^\| `(\w+)_\{([\w,]+)\}`", text, re.MULTILINE):
+        named |= {f"{pattern[0]}_{split}" for split in pattern[1].split(",")}
+    own = {
+        name
+        for name in DatasetCatalog.list()
+        if MetadataCatalog.get(name).get("evaluator_type") in ("panoptic", "slots")
+        and re.match("cityscapes_(panoptic|generated)|kitti|bdd100k|clevr", name)
+    }
+    assert named == own
+    assert len(own) > 40
 
 
 def test_area_is_an_int_for_floats_of_numpy_size(tmp_path, content):
