@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import pytest
 import torch
 
 from slotseg.data.transport import pack, unpack
@@ -33,6 +34,27 @@ def test_round_trip() -> None:
                 assert after[key].dtype == value.dtype and torch.equal(after[key], value)
             else:
                 assert after[key] == value
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ([-1, 0, 127], 1),
+        ([-129, 0], 2),
+        ([128], 2),
+        ([2**15], 4),
+        ([-(2**31) - 1, 2**31], 8),
+        ([2**63 - 1, -(2**63)], 8),
+        ([], 0),
+    ],
+)
+def test_whole_numbers_travel_small_and_arrive_as_they_were(values: list[int], size: int) -> None:
+    tensor = torch.tensor(values, dtype=torch.int64)
+    packed = pack([{"a": tensor}])
+    assert len(packed.block) == -(-size * len(values) // 16) * 16
+    assert packed.block.is_shared()
+    result = unpack(packed)[0]["a"]
+    assert result.dtype == torch.int64 and torch.equal(result, tensor)
 
 
 def test_batches_without_tensors_and_unpacked_ones() -> None:
