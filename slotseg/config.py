@@ -179,6 +179,9 @@ def _add_huggingface(cfg: CfgNode) -> None:
     # Options of the package's Mask2FormerConfig or EomtConfig, except for the classes, which come
     # from the data set; backbone_config is a node of its own with a model_type.
     hf.CONFIG = CfgNode(new_allowed=True)
+    # For such a new Mask2Former: a folder or hub name of an image classifier with the backbone that
+    # CONFIG describes, whose weights to start from. Empty: new weights.
+    hf.BACKBONE = ""
     # A query needs a class of a probability above this, and has to win at least this share of its
     # mask, to become a segment.
     hf.OBJECT_THRESHOLD = 0.8

@@ -392,5 +392,36 @@ def test_a_folder_with_none_of_the_weights(tmp_path):
 
     build("eomt").network.save_pretrained(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="holds none of the model's weights"):
+    with pytest.raises(CheckpointError, match="holds none of the network's weights"):
         build("eomt", {}, overrides=[f"{HF}.PRETRAINED", str(tmp_path)])
+
+
+def save_classifier(folder, **changes):
+    import transformers
+
+    described = {**TINY["mask2former"]["backbone_config"], **changes}
+    described.pop("out_features")
+    config = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
+    classifier = transformers.AutoModelForImageClassification.from_config(config)
+    classifier.save_pretrained(folder)
+    return classifier
+
+
+def test_a_new_mask2former_with_the_backbone_of_a_classifier(tmp_path):
+    classifier = save_classifier(tmp_path)
+    model = build("mask2former", overrides=[f"{HF}.BACKBONE", str(tmp_path)])
+    loaded = model.network.model.pixel_level_module.encoder.swin.state_dict()
+    for name, value in classifier.swin.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+
+
+def test_a_backbone_of_another_shape(tmp_path):
+    save_classifier(tmp_path, embed_dim=24, num_heads=[1, 1, 2, 4])
+    with pytest.raises(CheckpointError, match=r"HUGGINGFACE\.BACKBONE: .* have another shape"):
+        build("mask2former", overrides=[f"{HF}.BACKBONE", str(tmp_path)])
+
+
+def test_a_backbone_of_another_kind(tmp_path):
+    build("eomt").network.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"HUGGINGFACE\.BACKBONE: "):
+        build("mask2former", overrides=[f"{HF}.BACKBONE", str(tmp_path)])

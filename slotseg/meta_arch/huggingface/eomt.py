@@ -72,9 +72,10 @@ class HFEoMT(HFQueryModel):
 def attention_mask_probability(progress: Tensor, blocks: int) -> Tensor:
     """How often each of the last blocks keeps its queries' attention inside their masks.
 
-    The published schedule: one block after the other goes from always to never, so that inference
-    needs no masks in the attention and is faster. Block b of n starts at (b + 1) / (n + 2) of the
-    training and is done after another 1 / (n + 2) of it, falling as a polynomial of power 0.9.
+    One block after the other goes from always to never, so that inference needs no masks in the
+    attention and is faster; each falls as a polynomial of power 0.9, as in the published training.
+    Its steps are spread evenly here: block b of n starts at (b + 1) / (n + 2) of the training and
+    is done after another 1 / (n + 2) of it.
 
     Args:
         progress: scalar, the share of the training that is done, in 0..1.

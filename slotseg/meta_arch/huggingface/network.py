@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from slotseg.errors import CheckpointError, ConfigError
+from slotseg.errors import ConfigError
+from slotseg.meta_arch.huggingface.saved import check_loaded, one_line, read_saved
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def import_transformers() -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             "MODEL.META_ARCHITECTURE: this model needs the transformers package, which cannot be "
-            f'imported ({_one_line(error)}); pip install "slotseg[transformers]" (Python 3.11 or '
+            f'imported ({one_line(error)}); pip install "slotseg[transformers]" (Python 3.11 or '
             "newer)"
         ) from error
     found = tuple(int(part) for part in re.findall(r"\d+", library.__version__)[:2])
@@ -98,7 +98,7 @@ def _build(
     except Exception as error:
         # The library checks with whatever exception is at hand, from TypeError in arithmetic to
         # classes of its own.
-        raise ConfigError(f"{_CONFIG}: {model_type} cannot be built: {_one_line(error)}") from error
+        raise ConfigError(f"{_CONFIG}: {model_type} cannot be built: {one_line(error)}") from error
 
 
 def _load(
@@ -108,9 +108,7 @@ def _load(
     class_names: Sequence[str],
     dataset_name: str,
 ) -> nn.Module:
-    if PathManager.isdir(source):
-        source = PathManager.get_local_path(source)
-    config = _read(transformers.AutoConfig, source)
+    config = read_saved(transformers.AutoConfig, source, _PRETRAINED)
     if config.model_type != model_type:
         raise ConfigError(
             f"{_PRETRAINED}: {source} is a {config.model_type} model, but "
@@ -118,55 +116,18 @@ def _load(
         )
     saved_names = list(config.id2label.values())
     _set_labels(config, class_names)
-    network, report = _read(
+    network, report = read_saved(
         transformers.AutoModelForUniversalSegmentation,
         source,
+        _PRETRAINED,
         config=config,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
         dtype=torch.float32,
     )
-    _check(network, report, source)
+    check_loaded(network, report, source, _PRETRAINED, may_differ=_CLASS_HEAD)
     _compare_classes(saved_names, class_names, source, dataset_name)
     return network
-
-
-def _read(auto_class: Any, source: str, **options: Any) -> Any:
-    try:
-        return auto_class.from_pretrained(source, **options)
-    except Exception as error:
-        # Network, cache, JSON, safetensors and the library itself each raise their own.
-        raise CheckpointError(
-            f"{_PRETRAINED}: {source} is neither a readable folder made by save_pretrained nor a "
-            f"model that could be fetched from the hub ({_one_line(error)}); give a folder, or "
-            f"leave {_PRETRAINED} empty to start from {_CONFIG}"
-        ) from error
-
-
-def _check(network: nn.Module, report: Mapping[str, Any], source: str) -> None:
-    """Refuse weights that fit only in part, as the project's own checkpoints do."""
-    wrong = [
-        key for key in map(_key_of, report["mismatched_keys"]) if not key.startswith(_CLASS_HEAD)
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"{_PRETRAINED}: {source}: {len(wrong)} weights have another shape than its "
-            f"config.json says (first: {wrong[0]}); save the model again"
-        )
-    missing = sorted(set(report["missing_keys"]) - {name for name, _ in network.named_buffers()})
-    if len(missing) == len(list(network.parameters())):
-        raise CheckpointError(
-            f"{_PRETRAINED}: {source}: holds none of the model's weights; save the model again"
-        )
-    if missing:
-        _logger.warning(
-            f"{source}: lacks {len(missing)} weights (first: {missing[0]}); these start anew"
-        )
-
-
-def _key_of(entry: Any) -> str:
-    """A mismatch is reported as (key, shape in the file, shape in the model)."""
-    return entry if isinstance(entry, str) else entry[0]
 
 
 def _compare_classes(
@@ -213,7 +174,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return value
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
