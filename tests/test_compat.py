@@ -214,6 +214,51 @@ def test_an_existing_pkg_resources_is_used(old_detectron2):
     )
 
 
+@pytest.fixture
+def project_with_mapper(old_detectron2: Path) -> Path:
+    """Panoptic-DeepLab's data mapper, which imports panopticapi for one function."""
+    project = old_detectron2 / "detectron2" / "projects" / "panoptic_deeplab"
+    write(project.parent / "__init__.py", "")
+    write(project / "__init__.py", "from .dataset_mapper import rgb2id")
+    write(project / "dataset_mapper.py", "from panopticapi.utils import rgb2id")
+    return old_detectron2
+
+
+def test_panopticapi_is_lent_to_panoptic_deeplab_only(project_with_mapper):
+    run_python(
+        f"""
+        {hide_module("panopticapi")}
+        load()
+        import numpy
+        from detectron2.projects.panoptic_deeplab import rgb2id
+        image = numpy.array([[[255, 255, 255], [1, 2, 3]]], numpy.uint8)
+        assert rgb2id(image).tolist() == [[256 ** 3 - 1, 1 + 2 * 256 + 3 * 65536]]
+        assert rgb2id((255, 1, 0)) == 511 and rgb2id(image[0, 1]) == 197121
+        try:
+            import panopticapi
+        except ImportError:
+            pass
+        else:
+            raise AssertionError("others see the stand-in")
+        """,
+        project_with_mapper,
+    )
+
+
+def test_an_existing_panopticapi_is_used(project_with_mapper):
+    write(project_with_mapper / "panopticapi" / "__init__.py", "")
+    write(project_with_mapper / "panopticapi" / "utils.py", "rgb2id = 'its own'")
+    run_python(
+        """
+        load()
+        from detectron2.projects.panoptic_deeplab import rgb2id
+        assert rgb2id == "its own"
+        import panopticapi.utils
+        """,
+        project_with_mapper,
+    )
+
+
 def hide_module(name: str) -> str:
     """Code after which ``name`` is in no folder of the search path."""
     return (
@@ -244,7 +289,7 @@ def test_everything_that_slotseg_uses_of_detectron2_imports():
         solver,
         structures,
     )
-    from detectron2.projects import deeplab, point_rend  # noqa: F401
+    from detectron2.projects import deeplab, panoptic_deeplab, point_rend  # noqa: F401
     from detectron2.utils import file_io, visualizer  # noqa: F401
     from detectron2.utils.collect_env import collect_env_info
 
