@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from slotseg.config import get_cfg
@@ -100,6 +102,59 @@ def test_one_image_is_augmented_by_its_seed_alone(entry):
         assert len(one["segment_category"]) == len(SEGMENTS)
     assert len({one["segment_map"].numpy().tobytes() for one in first}) == 8
     assert any((one["segment_map"] == 3).sum() == 0 for one in first)
+
+
+# Chains that move pixels without scaling, for images of 20x30.
+EXACT = {
+    "whole": ["INPUT.IMAGE_SIZE", (20, 30)],
+    "flipped": ["INPUT.IMAGE_SIZE", (20, 30), "INPUT.RANDOM_FLIP", "horizontal"],
+    "cropped": ["INPUT.RESIZE", "shortest_edge", "INPUT.MIN_SIZE_TRAIN", (20,)]
+    + ["INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", [9, 13]]
+    + ["INPUT.RANDOM_FLIP", "horizontal"],
+    "padded": ["INPUT.RESIZE", "scale_jitter", "INPUT.SCALE_JITTER", (1.0, 1.0)]
+    + ["INPUT.IMAGE_SIZE", (24, 30), "INPUT.RANDOM_FLIP", "horizontal"],
+}
+
+
+@pytest.mark.parametrize("chain", sorted(EXACT))
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**31), count=st.integers(0, 40), void=st.floats(0, 1))
+def test_every_pixel_keeps_its_segment(chain, seed, count, void, tmp_path_factory):
+    """Red is the index of the segment plus one, so image and map can be compared everywhere."""
+    folder = tmp_path_factory.mktemp("exact")
+    generator = np.random.default_rng(seed)
+    numbers = generator.integers(1, count + 1, (20, 30)) if count else np.zeros((20, 30), int)
+    numbers[generator.random((20, 30)) < void] = 0
+    present = np.unique(numbers[numbers > 0])
+    numbers = np.searchsorted(present, numbers, side="right")  # without gaps
+    ids = np.concatenate([[0], generator.choice(2**24 - 1, len(present), replace=False) + 1])
+    write_id_map(str(folder / "map.png"), ids[numbers])
+    red = np.dstack([numbers, 0 * numbers, 0 * numbers + 77]).astype(np.uint8)
+    Image.fromarray(red).save(folder / "image.png")
+    crowds, things = generator.integers(0, 2, (2, len(present)))
+    entry = {
+        "file_name": str(folder / "image.png"),
+        "image_id": "a",
+        "pan_seg_file_name": str(folder / "map.png"),
+        "segments_info": [
+            {"id": int(i), "category_id": n, "isthing": bool(things[n]), "iscrowd": int(crowds[n])}
+            for n, i in enumerate(ids[1:])
+        ],
+    }
+    np.random.seed(seed)
+    mapped = PanopticMapper(get_cfg(None, EXACT[chain]), True)(entry)
+    image, segment_map = mapped["image"].long(), mapped["segment_map"]
+    size = {"cropped": (9, 13), "padded": (24, 30)}.get(chain, (20, 30))
+    assert segment_map.shape == image.shape[1:] == size
+    padding = image[2] == 128
+    assert padding.sum() == (4 * 30 if chain == "padded" else 0)
+    assert (segment_map[padding] == -1).all()
+    assert torch.equal(segment_map[~padding], image[0][~padding] - 1)
+    assert mapped["segment_category"].tolist() == list(range(len(present)))
+    assert mapped["segment_is_crowd"].tolist() == [bool(crowd) for crowd in crowds]
+    assert mapped["segment_is_object"].tolist() == [
+        bool(thing and not crowd) for thing, crowd in zip(things, crowds, strict=True)
+    ]
 
 
 def test_without_labels(entry):
