@@ -25,20 +25,21 @@ from detectron2.utils.file_io import PathManager
 
 from slotseg.classes import Category
 from slotseg.data.datasets import cityscapes
-from slotseg.data.datasets.coco_panoptic import converted_by, generated_by, register_if_free
+from slotseg.data.datasets.coco_panoptic import converted_by, generated_by
 from slotseg.data.datasets.conversion import convert
 from slotseg.data.datasets.native import (
     LabelFile,
     NativeSplit,
+    NoTreeError,
     Segment,
     Segments,
+    distinct,
     find_segments,
     png_names,
     read_label_png,
     register_native,
     stem,
 )
-from slotseg.data.datasets.root import resolve
 from slotseg.errors import DatasetError
 
 FIRST_THING = 31
@@ -150,16 +151,8 @@ def native_split(root: str, split: str, classes: int = 40) -> NativeSplit:
 
 
 def _register(name: str, root: str, split: str, classes: int, how_to_get: str) -> None:
-    native = native_split(root, split, classes)
-    register_if_free(
-        name,
-        os.path.join(root, "images", "10k", split),
-        native.panoptic_root,
-        native.panoptic_json,
-        native.categories,
-        how_to_get=how_to_get,
-    )
-    register_native(name, lambda: native_split(resolve(root), split, classes))
+    split_of = functools.partial(native_split, split=split, classes=classes)
+    register_native(name, split_of, root, os.path.join(root, "images", "10k", split), how_to_get)
 
 
 def _category_ids(classes: int) -> dict[int, int]:
@@ -181,7 +174,7 @@ def _files(root: str, split: str) -> list[LabelFile]:
         for name in png_names(labels)
     ]
     if not files:
-        raise DatasetError(
+        raise NoTreeError(
             f"{labels}: no bitmasks of BDD100K here; datasets/README.md says where to get it and "
             "how to lay it out"
         )
@@ -189,10 +182,14 @@ def _files(root: str, split: str) -> list[LabelFile]:
 
 
 def _read(category_ids: dict[int, int], file: LabelFile) -> Segments:
-    rgba = read_label_png(file.label, 8, "RGBA").astype(np.int64)
-    number = 256 * rgba[..., 2] + rgba[..., 3]
-    keys = (number * 256 + rgba[..., 0]) * 256 + rgba[..., 1]
+    rgba = read_label_png(file.label, 8, "RGBA")
+    keys = (_numbers(rgba) * 256 + rgba[..., 0]) * 256 + rgba[..., 1]
     return find_segments(keys, functools.partial(_describe, category_ids))
+
+
+def _numbers(rgba: np.ndarray) -> np.ndarray:
+    """Number of the instance at each pixel."""
+    return rgba[..., 2].astype(np.int64) << 8 | rgba[..., 3]
 
 
 def _describe(category_ids: dict[int, int], key: int) -> Segment | None:
@@ -261,9 +258,10 @@ def _contradictions(file: LabelFile, labels: list[str]) -> list[str]:
         rgba = read_label_png(file.label, 8, "RGBA")
     except DatasetError:
         return faults  # found by reading it as segments
-    found = np.unique(rgba.reshape(-1, 4)[:, [0, 2, 3]], axis=0)
+    # Without the attributes, so that every instance is there once.
+    found, _ = distinct(rgba[..., 0].astype(np.int64) << 16 | _numbers(rgba))
     for category in CATEGORIES:
-        instances = int((found[:, 0] == category.id).sum())
+        instances = int((found >> 16 == category.id).sum())
         given = labels.count(category.name)
         # A polygon may be hidden by others, so there can be more of them than in the bitmask.
         if instances and not given:

@@ -26,11 +26,12 @@ import numpy as np
 from detectron2.utils.file_io import PathManager
 
 from slotseg.classes import Category
-from slotseg.data.datasets.coco_panoptic import converted_by, generated_by, register_if_free
+from slotseg.data.datasets.coco_panoptic import converted_by, generated_by
 from slotseg.data.datasets.conversion import convert
 from slotseg.data.datasets.native import (
     LabelFile,
     NativeSplit,
+    NoTreeError,
     Segment,
     Segments,
     find_segments,
@@ -39,7 +40,6 @@ from slotseg.data.datasets.native import (
     read_label_png,
     register_native,
 )
-from slotseg.data.datasets.root import resolve
 from slotseg.errors import DatasetError
 from slotseg.files import write_atomically
 
@@ -134,15 +134,9 @@ def describe_instance_id(value: int) -> Segment | None:
 
 
 def _register(name: str, root: str, split: str, how_to_get: str) -> None:
-    register_if_free(
-        name,
-        os.path.join(root, "leftImg8bit", split),
-        *panoptic_paths(os.path.join(root, "gtFine"), split),
-        CATEGORIES,
-        image_name=image_name,
-        how_to_get=how_to_get,
-    )
-    register_native(name, lambda: native_split(resolve(root), split))
+    split_of = functools.partial(native_split, split=split)
+    image_root = os.path.join(root, "leftImg8bit", split)
+    register_native(name, split_of, root, image_root, how_to_get, image_name)
 
 
 def panoptic_paths(gt_fine: str, split: str) -> tuple[str, str]:
@@ -181,7 +175,7 @@ def _files(root: str, split: str) -> list[LabelFile]:
                 )
             )
     if not files:
-        raise DatasetError(
+        raise NoTreeError(
             f"{labels}: no <city>/*{_LABEL_SUFFIX} here; datasets/README.md says where to get "
             "Cityscapes and how to lay it out"
         )

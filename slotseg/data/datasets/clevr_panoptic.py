@@ -11,12 +11,14 @@ from __future__ import annotations
 import functools
 import os
 
+from detectron2.utils.file_io import PathManager
+
 from slotseg.classes import Category
-from slotseg.data.datasets.coco_panoptic import register_if_free
 from slotseg.data.datasets.conversion import convert
 from slotseg.data.datasets.native import (
     LabelFile,
     NativeSplit,
+    NoTreeError,
     Segment,
     Segments,
     find_segments,
@@ -24,7 +26,6 @@ from slotseg.data.datasets.native import (
     register_native,
     stem,
 )
-from slotseg.data.datasets.root import resolve
 from slotseg.data.scene_folder import VOID, load_scenes
 from slotseg.errors import DatasetError
 
@@ -79,20 +80,19 @@ def native_split(root: str, split: str) -> NativeSplit:
 
 
 def _register(name: str, root: str, split: str) -> None:
-    native = native_split(root, split)
-    register_if_free(
-        name,
-        os.path.join(root, split),
-        native.panoptic_root,
-        native.panoptic_json,
-        native.categories,
-        how_to_get="make the scenes as datasets/README.md says, then run "
-        f"`python datasets/prepare_clevr_panoptic.py --sets {root}`",
+    how_to_get = (
+        "make the scenes as datasets/README.md says, then run "
+        f"`python datasets/prepare_clevr_panoptic.py --sets {root}`"
     )
-    register_native(name, lambda: native_split(resolve(root), split))
+    split_of = functools.partial(native_split, split=split)
+    register_native(name, split_of, root, os.path.join(root, split), how_to_get)
 
 
 def _files(folder: str) -> list[LabelFile]:
+    if not PathManager.isdir(folder):
+        raise NoTreeError(
+            f"{folder}: no scenes here; datasets/README.md says how to make or convert them"
+        )
     files = []
     for scene in load_scenes(folder)["scenes"]:
         if scene["mask"] is None:

@@ -92,12 +92,6 @@ def register_coco_panoptic(
         set_class_metadata(name, categories)
 
 
-def register_if_free(name: str, *args: Any, **options: Any) -> None:
-    """:func:`register_coco_panoptic`, which leaves a name alone that is taken already."""
-    if name not in DatasetCatalog:
-        register_coco_panoptic(name, *args, **options)
-
-
 def converted_by(prepare: str) -> str:
     """What to do if a downloaded set is missing."""
     return (

@@ -31,11 +31,12 @@ from collections.abc import Callable
 from detectron2.utils.file_io import PathManager
 
 from slotseg.data.datasets.cityscapes import CATEGORIES, LABEL_IDS, describe_instance_id
-from slotseg.data.datasets.coco_panoptic import converted_by, generated_by, register_if_free
+from slotseg.data.datasets.coco_panoptic import converted_by, generated_by
 from slotseg.data.datasets.conversion import convert
 from slotseg.data.datasets.native import (
     LabelFile,
     NativeSplit,
+    NoTreeError,
     Segment,
     Segments,
     find_segments,
@@ -45,7 +46,6 @@ from slotseg.data.datasets.native import (
     register_native,
     stem,
 )
-from slotseg.data.datasets.root import resolve
 from slotseg.errors import DatasetError
 from slotseg.panoptic_png import read_id_map
 
@@ -71,11 +71,14 @@ def register_kitti() -> None:
     real, generated = ("train", "val"), ("train", "tune", "val")
     for name, split_of in _RELEASES.items():
         for split in real:
-            _register(f"{_PREFIXES[name]}_{split}", name, split_of, split, converted_by("kitti"))
+            of_root = functools.partial(split_of, split=split)
+            registered = f"{_PREFIXES[name]}_{split}"
+            register_native(registered, of_root, name, name, converted_by("kitti"))
         for split in generated:
+            of_root = functools.partial(split_of, split=split)
             registered = f"{name.removesuffix('_panoptic')}_generated_{split}"
             root = f"streets_generated/{name}"
-            _register(registered, root, split_of, split, generated_by(name))
+            register_native(registered, of_root, root, root, generated_by(name))
 
 
 def convert_kitti2015(root: str, split: str, num_workers: int = 1) -> None:
@@ -135,25 +138,6 @@ _PREFIXES = {
     "kitti_panoptic": "kitti_panoptic",
     "kitti_step": "kitti_step_panoptic",
 }
-
-
-def _register(
-    name: str,
-    root: str,
-    split_of: Callable[[str, str], NativeSplit],
-    split: str,
-    how_to_get: str,
-) -> None:
-    native = split_of(root, split)
-    register_if_free(
-        name,
-        root,
-        native.panoptic_root,
-        native.panoptic_json,
-        native.categories,
-        how_to_get=how_to_get,
-    )
-    register_native(name, lambda: split_of(resolve(root), split))
 
 
 def _native_split(
@@ -234,7 +218,7 @@ def _label_file(root: str, images: str, labels: str, name: str) -> LabelFile:
 
 def _checked(files: list[LabelFile], folder: str, release: str) -> list[LabelFile]:
     if not files:
-        raise DatasetError(f"{folder}: no label files of {release} here; {_README}")
+        raise NoTreeError(f"{folder}: no label files of {release} here; {_README}")
     return files
 
 

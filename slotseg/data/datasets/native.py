@@ -7,24 +7,38 @@ everything that is wrong with a downloaded tree in one pass.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from detectron2.data import DatasetCatalog
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 from tqdm import tqdm
 
 from slotseg.classes import Category
+from slotseg.data.datasets.coco_panoptic import (
+    ImageName,
+    file_name_of,
+    register_coco_panoptic,
+)
+from slotseg.data.datasets.root import resolve
 from slotseg.errors import DatasetError
 
 PNG_COLORS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+class NoTreeError(DatasetError):
+    """A set, as it was published, is not there at all."""
 
 
 class LabelFile(NamedTuple):
@@ -84,8 +98,8 @@ class NativeSplit:
         title: for progress bars.
         categories: its classes.
         panoptic_json, panoptic_root: what the conversion writes.
-        files: all label files. May be asked for again and again; raises DatasetError where the
-            tree is not there.
+        files: all label files. May be asked for again and again; raises NoTreeError where the
+            tree is not there, and DatasetError where it is none of this set.
         read: a label file as segments; raises DatasetError where it cannot be read at all.
             Can be pickled.
         write: ``write(file, png_path)`` writes one panoptic PNG and returns its
@@ -106,17 +120,45 @@ class NativeSplit:
 _SPLITS: dict[str, Callable[[], NativeSplit]] = {}
 
 
-def register_native(name: str, split: Callable[[], NativeSplit]) -> None:
-    """Say which published tree the registered set ``name`` is converted from."""
-    _SPLITS[name] = split
+def register_native(
+    name: str,
+    split_of: Callable[[str], NativeSplit],
+    root: str,
+    image_root: str,
+    how_to_get: str,
+    image_name: ImageName = file_name_of,
+) -> None:
+    """Register what a published tree is converted into; a name that is taken is left as it is.
+
+    Args:
+        name: data set name.
+        split_of: from the folder of the set to its split; must not touch files.
+        root: that folder, relative to ``$DETECTRON2_DATASETS``.
+        image_root: folder of the images, likewise.
+        how_to_get, image_name: as :func:`slotseg.data.register_coco_panoptic` has them.
+    """
+    if name in DatasetCatalog:
+        return
+    split = split_of(root)
+    register_coco_panoptic(
+        name,
+        image_root,
+        split.panoptic_root,
+        split.panoptic_json,
+        split.categories,
+        image_name=image_name,
+        how_to_get=how_to_get,
+    )
+    _SPLITS[name] = lambda: split_of(resolve(root))
 
 
-def native_faults(name: str, progress: bool = True) -> Iterator[str]:
+def native_faults(name: str, progress: bool = True, num_workers: int = 1) -> Iterator[str]:
     """Everything that is wrong with the published tree of a registered set.
 
     Args:
         name: data set name.
         progress: show a bar.
+        num_workers: processes that open files.
 
     Yields:
         One line a fault: file, id, what is wrong. Nothing where the set has no tree of its own
@@ -127,13 +169,23 @@ def native_faults(name: str, progress: bool = True) -> Iterator[str]:
     split = _SPLITS[name]()
     try:
         files = split.files()
-    except DatasetError:
+    except NoTreeError:
         return
-    for file in tqdm(
-        files, desc=f"{split.title}, as published", unit=" files", disable=not progress
-    ):
-        yield from examine(split, file)[1]
+    except DatasetError as error:
+        yield str(error)
+        return
+    title = f"{split.title}, as published"
+    bar = tqdm(total=len(files), desc=title, unit=" files", disable=not progress)
+    with bar, ProcessPoolExecutor(num_workers) if num_workers > 1 else nullcontext() as pool:
+        work = functools.partial(_faults_of, split)
+        for faults in pool.map(work, files, chunksize=4) if pool else map(work, files):
+            yield from faults
+            bar.update()
     yield from split.other_faults()
+
+
+def _faults_of(split: NativeSplit, file: LabelFile) -> list[str]:
+    return examine(split, file)[1]
 
 
 def examine(split: NativeSplit, file: LabelFile) -> tuple[Segments | None, list[str]]:
@@ -165,7 +217,7 @@ def find_segments(keys: np.ndarray, describe: Callable[[int], Segment | None]) -
         describe: what a value stands for: a segment, or None for void. Raises ValueError with a
             message for values that cannot be.
     """
-    values, inverse = _unique(keys)
+    values, inverse = distinct(keys)
     ids_of = np.zeros(len(values), np.int64)
     found: dict[int, Segment] = {}
     faults = []
@@ -273,8 +325,8 @@ def stem(name: str) -> str:
     return os.path.splitext(os.path.basename(name))[0]
 
 
-def _unique(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted values and the place of each pixel's value among them."""
+def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted values of a label map, and the place of each pixel's value among them (flat)."""
     flat = keys.reshape(-1)
     # Segments are long runs of one value, so only the first pixel of each run is sorted.
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])

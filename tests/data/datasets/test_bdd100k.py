@@ -177,6 +177,14 @@ def test_sizes_and_missing_images_are_told(root):
     assert second.startswith(f"{root / 'images' / '10k' / 'val' / 'c.jpg'}: no such file")
 
 
+def test_faults_are_found_in_parallel_in_the_same_order(root):
+    for name in "bcd":
+        write(root, name, [[(41, 0, 1)]])
+    one = faults_of()
+    assert len(one) == 3
+    assert list(native_faults("bdd100k_panoptic_val", False, num_workers=2)) == one
+
+
 def frame(*categories, name="a.jpg"):
     return {"name": name, "labels": [{"id": "x", "category": c} for c in categories]}
 

@@ -101,5 +101,5 @@ def test_scenes_rendered_again_are_converted_again(root):
 def test_missing_scenes_are_told(root):
     with pytest.raises(DatasetError, match="prepare_clevr_panoptic.py --sets clevr_generated"):
         DatasetCatalog.get("clevr_generated_panoptic_train")
-    with pytest.raises(DatasetError, match="scenes.json: no scenes here"):
+    with pytest.raises(DatasetError, match="train: no scenes here; datasets/README.md"):
         convert_clevr_panoptic(str(root), "train")

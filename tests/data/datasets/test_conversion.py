@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -25,6 +26,7 @@ from slotseg.data.datasets.native import (
     image_size,
     native_faults,
     read_label_png,
+    register_native,
 )
 from slotseg.errors import DatasetError
 from slotseg.panoptic_png import read_id_map
@@ -219,6 +221,17 @@ def test_errors_of_worker_processes_arrive(root, split):
 
 def test_a_set_without_a_tree_has_no_native_faults():
     assert list(native_faults("never registered")) == []
+
+
+def test_a_name_that_is_taken_is_left_alone(split):
+    name = "conversion_test_set"
+    DatasetCatalog.register(name, lambda: ["mine"])
+    try:
+        register_native(name, lambda root: split, "root", "root/images", "make it")
+        assert DatasetCatalog.get(name) == ["mine"]
+        assert list(native_faults(name)) == []
+    finally:
+        DatasetCatalog.remove(name)
 
 
 @given(keys=arrays.arrays(np.int64, (5, 7), elements=st.integers(0, 9) | st.just(2**20)))

@@ -133,6 +133,8 @@ def test_2015_files_of_another_name_are_told(datasets):
     write_2015(datasets / "kitti2015", "frankfurt_000000")
     with pytest.raises(DatasetError, match=r"not named as KITTI 2015 does"):
         convert_kitti2015(str(datasets / "kitti2015"), "train")
+    (found,) = faults_of("kitti2015_panoptic_val")
+    assert "not named as KITTI 2015 does" in found
 
 
 # KITTI panoptic (Freiburg)
