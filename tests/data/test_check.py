@@ -267,6 +267,21 @@ def test_classes_from_the_file(good):
     assert report.classes == [("road", "stuff"), ("sky", "stuff"), ("car", "thing")]
 
 
+def test_real_coco_panoptic(samples_dir):
+    folder = samples_dir / "coco_panoptic_sample/sample_data"
+    if not folder.is_dir():
+        pytest.skip("no COCO panoptic among the samples")
+    paths = ("input_images", "panoptic_examples", "panoptic_examples.json")
+    register_coco_panoptic(NAME, *(str(folder / path) for path in paths))
+    report = check_dataset(NAME, progress=False)
+    content = json.loads((folder / paths[2]).read_text())
+    segments = [s for entry in content["annotations"] for s in entry["segments_info"]]
+    assert report.faults == [] and report.images == len(content["images"])
+    assert report.counts.segments.sum() == len(segments)
+    assert report.counts.crowds.sum() == sum(segment["iscrowd"] for segment in segments)
+    assert report.counts.pixels.sum() == sum(segment["area"] for segment in segments)
+
+
 def test_own_dicts_with_a_class_that_is_none(good):
     good.register()
     dicts = DatasetCatalog.get(NAME)

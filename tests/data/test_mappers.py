@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import logger as detectron2_logger
 from PIL import Image
@@ -100,6 +101,24 @@ def test_loaders_of_panoptic_sets(workers):
     seen = [item for batch in build_test_loader(cfg, STREETS) for item in batch]
     assert [item["image_id"] for item in seen] == ["0", "1", "2", "3", "4"]
     assert all(len(item["segments_info"]) == len(item["segment_category"]) for item in seen)
+
+
+def test_samples_do_not_depend_on_workers_or_on_where_one_starts():
+    changes = {
+        "INPUT__RESIZE": "scale_jitter",
+        "INPUT__RANDOM_FLIP": "horizontal",
+        "INPUT__COLOR_JITTER__HUE": 0.4,
+    }
+    alone = iter(build_train_loader(make_cfg(STREETS, **changes)))
+    batches = [next(alone) for _ in range(5)]
+    helped = make_cfg(STREETS, DATALOADER__NUM_WORKERS=2, **changes)
+    for first in (0, 3):
+        loader = iter(build_train_loader(helped, start_iter=first))
+        for batch in batches[first:]:
+            for one, other in zip(batch, next(loader), strict=True):
+                assert one["image_id"] == other["image_id"]
+                for key in ("image", "segment_map", "segment_category", "segment_is_object"):
+                    assert torch.equal(one[key], other[key]) and one[key].dtype == other[key].dtype
 
 
 def test_scenes_are_read_as_before():
