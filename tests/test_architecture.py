@@ -18,7 +18,12 @@ FORBIDDEN = {
     "data": MODEL | {"engine", "evaluation", "visualization"},
     "evaluation": MODEL | {"data", "engine", "visualization"},
     "visualization": MODEL | {"data", "engine"},
+    "engine": set(),
+    "comparison": MODEL | {"data", "ops"},
 }
+# Comparing models is the outermost room: only tools enter it.
+for room in FORBIDDEN.keys() - {"comparison"}:
+    FORBIDDEN[room] |= {"comparison"}
 
 
 def imported_rooms(path: Path) -> set[str]:

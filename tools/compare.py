@@ -21,7 +21,7 @@ from slotseg.comparison import (
     published_names,
     read_added,
 )
-from slotseg.engine.cli import user_errors
+from slotseg.engine.cli import mark_overrides, user_errors
 from slotseg.engine.run_info import command_line
 
 EXAMPLES = """examples:
@@ -94,8 +94,10 @@ def main() -> None:
         help=f"published figures to show beside, of {', '.join(published_names())}",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the comparison")
-    parser.add_argument("opts", nargs="*", help="options for all configs, after --: KEY VALUE ...")
-    args = parser.parse_args()
+    parser.add_argument(
+        "opts", nargs="*", help="options for all configs, at the end: KEY VALUE ..."
+    )
+    args = parser.parse_args(mark_overrides(sys.argv[1:]))
     with user_errors():
         plan = make_plan(
             args.configs,

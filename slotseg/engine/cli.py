@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from slotseg.config import get_cfg
 from slotseg.errors import SlotSegError
 
 INTERRUPTED = 130
+
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
 @contextmanager
@@ -26,6 +30,24 @@ def user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def mark_overrides(arguments: Sequence[str]) -> list[str]:
+    """Put ``--`` before the first config key, so that no option before it takes it as a value.
+
+    For parsers whose last positional argument is ``KEY VALUE ...`` and that have options with
+    several values, such as ``--names a b SOLVER.BASE_LR 0.1``.
+
+    Args:
+        arguments: of a command line, without the program.
+    """
+    sections = set(get_cfg())
+    for position, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if _KEY.fullmatch(argument) and argument.partition(".")[0] in sections:
+            return [*arguments[:position], "--", *arguments[position:]]
+    return list(arguments)
 
 
 def one_line(error: BaseException) -> str:

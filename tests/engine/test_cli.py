@@ -2,7 +2,7 @@
 
 import pytest
 
-from slotseg.engine.cli import one_line, user_errors
+from slotseg.engine.cli import mark_overrides, one_line, user_errors
 from slotseg.errors import ConfigError, DatasetError
 
 
@@ -40,3 +40,22 @@ def test_message_of_a_data_worker():
         'call last):\n  File "x.py", line 1\nslotseg.errors.DatasetError: a.png: truncated: at 7\n'
     )
     assert one_line(wrapped) == "a.png: truncated: at 7"
+
+
+def test_overrides_are_kept_apart_from_options_with_several_values():
+    words = [
+        "--names",
+        "a",
+        "MODEL.pth",
+        "CITY",
+        "--seeds",
+        "0",
+        "SOLVER.BASE_LR",
+        "1",
+        "SEED",
+        "2",
+    ]
+    assert mark_overrides(words) == [*words[:6], "--", *words[6:]]
+    assert mark_overrides(["--names", "a", "SEED", "2"]) == ["--names", "a", "--", "SEED", "2"]
+    for untouched in ([], ["--names", "a"], ["--names", "a", "--", "SEED", "2"]):
+        assert mark_overrides(untouched) == untouched

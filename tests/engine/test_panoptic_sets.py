@@ -112,6 +112,7 @@ def test_models_without_slots_are_trained_scored_and_shown(street_cfg, tmp_path,
     assert "PaintsSky" in html
     assert "Panoptic quality (Kirillov et al. 2019)" in html
     assert "<td>sky</td>" in html
+    assert "<h3>Panoptic quality</h3>" in html
     assert html.count('alt="truth of') == html.count('alt="prediction of') == 2
 
     image = next((streets / "streets_generated/cityscapes/leftImg8bit/val").rglob("*.png"))
