@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from slotseg.errors import ConfigError
 
@@ -85,12 +85,17 @@ def set_class_metadata(dataset_name: str, categories: Sequence[Category]) -> Non
 
 
 def class_set(dataset_name: str) -> ClassSet:
-    """The classes of a set that was registered with :func:`set_class_metadata`.
+    """The classes of a set, as :func:`set_class_metadata` wrote them.
+
+    A set that was registered without classes is loaded, because its own file lists them.
 
     Raises:
         ConfigError: its Metadata does not number things and stuff together.
+        DatasetError: it has to be loaded and cannot.
     """
     metadata = MetadataCatalog.get(dataset_name)
+    if "stuff_classes" not in metadata.as_dict() and dataset_name in DatasetCatalog:
+        DatasetCatalog.get(dataset_name)
     things = metadata.get("thing_dataset_id_to_contiguous_id", {})
     stuff = metadata.get("stuff_dataset_id_to_contiguous_id", {})
     dataset_id_of = {number: dataset_id for dataset_id, number in {**stuff, **things}.items()}

@@ -1,4 +1,4 @@
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from pytest import raises
 
 from slotseg.classes import Category, class_set, set_class_metadata
@@ -22,6 +22,12 @@ def test_one_numbering_for_things_and_stuff():
     # Visualizer looks up both lists with the contiguous number.
     metadata = MetadataCatalog.get("test_classes_street")
     assert metadata.thing_classes[1] == "car" and metadata.stuff_classes[2] == "sky"
+
+
+def test_a_set_that_lists_its_own_classes_is_loaded():
+    name = "test_classes_lazy"
+    DatasetCatalog.register(name, lambda: set_class_metadata(name, CATEGORIES) or [])
+    assert class_set(name).names == ("road", "car", "sky")
 
 
 def test_separately_numbered_sets_are_refused():
