@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from detectron2.data import DatasetCatalog
+
 from slotseg.comparison.plan import Plan
 from slotseg.comparison.plots import draw_comparison
 from slotseg.comparison.published import Published
@@ -33,7 +35,13 @@ def compare(
 
     Returns:
         All measured rows; those that failed say why.
+
+    Raises:
+        DatasetError: a data set is not there or damaged.
     """
+    # Without the data every model would fail by itself, one after the other.
+    for name in dict.fromkeys((plan.dataset, *plan.train_datasets)):
+        DatasetCatalog.get(name)
     rows: list[Row] = []
     for _ in run_jobs(plan):
         rows = [*rows_of(plan.jobs), *added]

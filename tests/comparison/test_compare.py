@@ -18,6 +18,7 @@ from slotseg.comparison import AS_BUILT, compare, job, make_plan
 from slotseg.comparison.measure import peak_memory_mib
 from slotseg.comparison.runner import run_phase_in_process
 from slotseg.engine.trainer import Trainer
+from slotseg.errors import DatasetError
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +133,15 @@ def test_a_phase_that_dies_without_a_word_has_a_reason(tiny_config, tmp_path, mo
     monkeypatch.setattr("slotseg.comparison.runner._run_process", lambda *_: -9)
     (row,) = compare(make_plan([tiny_config], str(tmp_path), weights=[AS_BUILT]))
     assert row.errors[0].startswith("its process was killed, perhaps for memory; see ")
+
+
+def test_missing_data_is_one_error_and_no_row(tiny_config, phases, tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nowhere"))
+    plan = make_plan([tiny_config], str(tmp_path / "out"), weights=[AS_BUILT])
+    with pytest.raises(DatasetError, match="nowhere"):
+        compare(plan)
+    assert phases == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
