@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Measure how many images a second the panoptic mapper delivers, and where the time goes.
 
-Generated street scenes of 1024x2048 are read from PNG files and delivered at 512x1024.
+Generated street scenes of 1024x2048 are read from files (images as PNG like Cityscapes, or as JPEG
+like BDD100K) and delivered at 512x1024.
 
 loader:  images/s from two worker processes, by the clock, in turns with the peer: the same steps
          with Detectron2's own functions and loader (read_image, ResizeScale, FixedSizeCrop,
@@ -59,15 +60,15 @@ READY = 4
 NUMBERS = {category.id: number for number, category in enumerate(CATEGORIES)}
 
 
-def make_files(folder: Path, images: int, seed: int) -> list[dict[str, Any]]:
+def make_files(folder: Path, images: int, seed: int, extension: str) -> list[dict[str, Any]]:
     """Data set dicts of generated street scenes."""
     dicts = []
     for index in tqdm(range(images), desc="generating", unit=" images"):
         scene = render_street(seed, index, FILE_SIZE)
         labels = np.where(scene.instance_ids < 1000, scene.instance_ids, scene.label_ids)
         ids = np.where(np.isin(labels, list(NUMBERS)), scene.instance_ids, 0).astype(np.int32)
-        image, png = str(folder / f"{index}.png"), str(folder / f"{index}_ids.png")
-        Image.fromarray(scene.image).save(image)
+        image, png = str(folder / f"{index}.{extension}"), str(folder / f"{index}_ids.png")
+        Image.fromarray(scene.image).save(image, **({"quality": 90} if extension == "jpg" else {}))
         write_id_map(png, ids)
         segments = []
         for number, area in zip(*np.unique(ids[ids > 0], return_counts=True), strict=True):
@@ -232,6 +233,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=8, help="files to make (%(default)s)")
+    parser.add_argument(
+        "--format", choices=("png", "jpg"), default="png", help="of images (%(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="turns (%(default)s)")
     parser.add_argument("--batches", type=int, default=12, help="per turn (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
@@ -240,7 +244,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        dicts = make_files(Path(folder), args.images, args.seed)
+        dicts = make_files(Path(folder), args.images, args.seed, args.format)
         DatasetCatalog.register(NAME, lambda: dicts)
         MetadataCatalog.get(NAME).evaluator_type = "panoptic"
         measure(args, dicts)
@@ -301,7 +305,14 @@ def measure(args: argparse.Namespace, dicts: list[dict[str, Any]]) -> None:
         print(f"{step:28}{told[0]:>10}{told[1]:>12}")
     print(
         json.dumps(
-            {"images_per_second": rates, "ratio": ratio, "ms": profiles, "megabytes": bytes_of}
+            {
+                "format": args.format,
+                "workers": args.workers,
+                "images_per_second": rates,
+                "ratio": ratio,
+                "ms": profiles,
+                "megabytes": bytes_of,
+            }
         )
     )
 

@@ -17,6 +17,8 @@ from slotseg.errors import ConfigError, DatasetError
 FORMATS = ("RGB", "BGR", "L")
 """Channel orders that ``INPUT.FORMAT`` may ask for."""
 
+# Exif tag, and its value for pictures that need no turning.
+_ORIENTATION, _UPRIGHT = 0x0112, 1
 # 8-bit modes that convert to RGB without a choice to be made. 16-bit and float greys (I, F, I;16)
 # are left out: how to map them to 8 bits is the user's decision.
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
@@ -42,9 +44,12 @@ def read_image(path: str, image_format: str = "RGB") -> np.ndarray:
         raise DatasetError(
             f"{path}: pixels of type {image.mode}, expected 8 bits a channel; convert the image"
         )
-    # Cameras store turned pictures with a note how to turn them back.
-    image = ImageOps.exif_transpose(image)
-    array = np.asarray(image.convert("L" if image_format == "L" else "RGB"))
+    # Cameras store turned pictures with a note how to turn them back. Pillow copies an image also
+    # where there is nothing to turn or to convert, 6 MB of a street scene.
+    if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
+        image = ImageOps.exif_transpose(image)
+    mode = "L" if image_format == "L" else "RGB"
+    array = np.asarray(image if image.mode == mode else image.convert(mode))
     if image_format == "L":
         return array[:, :, None]
     return array if image_format == "RGB" else array[:, :, ::-1]
