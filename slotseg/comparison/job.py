@@ -30,7 +30,7 @@ from slotseg.comparison.measure import (
     seconds_an_image,
 )
 from slotseg.comparison.plan import AS_BUILT, JOB_FILE, PHASES, Job, failure_file, phase_file
-from slotseg.engine.checkpoint import FINAL, find_trained_weights, load_weights
+from slotseg.engine.checkpoint import FINAL, load_weights, weights_for_inference
 from slotseg.engine.cli import one_line
 from slotseg.engine.commands import train
 from slotseg.engine.defaults import available_device, default_setup
@@ -40,7 +40,7 @@ from slotseg.engine.rng import seed_all
 from slotseg.engine.run_info import machine
 from slotseg.engine.time_budget import fit_to_time, measure_step_seconds
 from slotseg.engine.trainer import Trainer
-from slotseg.errors import ConfigError, DatasetError, SlotSegError
+from slotseg.errors import DatasetError, SlotSegError
 from slotseg.files import write_atomically
 from slotseg.visualization.run_folder import Curve, read_run_folder
 
@@ -133,18 +133,15 @@ def _model(cfg: CfgNode, job: Job) -> nn.Module:
     if job.minutes is not None:
         load_weights(model, os.path.join(job.folder, f"{FINAL}.pth"))
     elif job.weights != AS_BUILT:
-        path = job.weights
-        if not PathManager.isfile(path):
-            try:
-                path = find_trained_weights(path)
-            except SlotSegError as error:
-                raise ConfigError(
-                    f"no weights: MODEL.WEIGHTS is empty and {job.weights} holds no checkpoint; "
-                    f"give --weights, {AS_BUILT} for a model that loads its own, or "
-                    "--train-minutes"
-                ) from error
-        load_weights(model, path, trust_pickle=cfg.MODEL.TRUST_PICKLE)
+        load_weights(model, _given_weights(cfg, job), trust_pickle=cfg.MODEL.TRUST_PICKLE)
     return model
+
+
+def _given_weights(cfg: CfgNode, job: Job) -> str:
+    own = cfg.clone()
+    own.defrost()
+    own.MODEL.WEIGHTS, own.OUTPUT_DIR = job.weights, job.trained_in
+    return weights_for_inference(own)
 
 
 def _curve(folder: str, step_seconds: float) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.utils.file_io import PathManager
 
 import slotseg
 from slotseg.config import get_cfg
@@ -46,7 +45,9 @@ class Job:
         seed: of training and of sampled slots.
         minutes: of training; None: no training, the weights are scored.
         evaluations: in training, equally spaced.
-        weights: to score, or :data:`AS_BUILT`; with ``minutes`` empty.
+        weights: to score, or :data:`AS_BUILT`; empty with ``minutes``, or to look for the trained
+            weights in ``trained_in``.
+        trained_in: ``OUTPUT_DIR`` of the config, where that matters.
         speed_images: that inference is timed on.
         folder: of this run, an ``OUTPUT_DIR``.
         budget_file: where the steps that fit into ``minutes`` are noted, for all seeds.
@@ -60,6 +61,7 @@ class Job:
     minutes: float | None
     evaluations: int
     weights: str
+    trained_in: str
     speed_images: int
     folder: str
     budget_file: str
@@ -169,8 +171,10 @@ def make_plan(
     jobs = []
     for index, (config, cfg, name) in enumerate(zip(configs, cfgs, names, strict=True)):
         chosen = (weights[index] if weights else "") or cfg.MODEL.WEIGHTS
-        own_weights = "" if minutes is not None else _weights(chosen, cfg.OUTPUT_DIR)
-        key = _key(cfg, minutes, own_weights, evaluations, speed_images)
+        # What training starts from is part of the config.
+        scored = "" if minutes is not None else chosen
+        trained_in = "" if minutes is not None or scored else os.path.abspath(cfg.OUTPUT_DIR)
+        key = _key(cfg, minutes, scored, trained_in, evaluations, speed_images)
         folder = os.path.join(output, f"{_file_name(name)}-{key}")
         jobs += [
             Job(
@@ -180,7 +184,8 @@ def make_plan(
                 seed=seed,
                 minutes=minutes,
                 evaluations=evaluations,
-                weights=own_weights,
+                weights=scored,
+                trained_in=trained_in,
                 speed_images=speed_images,
                 folder=os.path.join(folder, f"seed{seed}"),
                 budget_file=os.path.join(folder, "budget.json"),
@@ -210,16 +215,6 @@ def _common(cfgs: Sequence[CfgNode], names: Sequence[str], key: str, flag: str) 
         told = "; ".join(f"{name}: {', '.join(sets) or 'none'}" for name, sets in found.items())
         raise ConfigError(f"DATASETS.{key} differs ({told}); give {flag}")
     return next(iter(found.values()))
-
-
-def _weights(chosen: str, output_dir: str) -> str:
-    """Absolute, since the processes must not depend on the folder they are started in."""
-    if chosen == AS_BUILT:
-        return AS_BUILT
-    if not chosen:
-        # Looked up when the job runs: a config without weights fails alone.
-        return os.path.abspath(output_dir)
-    return os.path.abspath(chosen) if PathManager.isfile(chosen) else chosen
 
 
 def _key(cfg: CfgNode, *settings: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
@@ -267,6 +268,27 @@ def find_trained_weights(output_dir: str) -> str:
             f"{output_dir}: holds no checkpoint; set MODEL.WEIGHTS, or OUTPUT_DIR to a run's folder"
         )
     return last
+
+
+def weights_for_inference(cfg: CfgNode) -> str:
+    """``MODEL.WEIGHTS``, or the trained weights in ``OUTPUT_DIR``.
+
+    Returns:
+        The path of a checkpoint; empty where there is none and the model loads trained weights by
+        itself (``MODEL.HUGGINGFACE.PRETRAINED``).
+
+    Raises:
+        CheckpointError: there are no weights at all.
+    """
+    if cfg.MODEL.WEIGHTS:
+        return cfg.MODEL.WEIGHTS
+    try:
+        return find_trained_weights(cfg.OUTPUT_DIR)
+    except CheckpointError:
+        has_run = SlotSegCheckpointer(nn.Module(), cfg.OUTPUT_DIR).has_checkpoint()
+        if cfg.MODEL.HUGGINGFACE.PRETRAINED and not has_run:
+            return ""
+        raise
 
 
 def _few(items: list[str], what: str) -> str:

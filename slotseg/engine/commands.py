@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from slotseg.engine.checkpoint import find_trained_weights, load_weights
+from slotseg.engine.checkpoint import load_weights, weights_for_inference
 from slotseg.engine.cli import user_errors
 from slotseg.engine.defaults import setup
 from slotseg.engine.hooks.run_record import read_run_record
@@ -57,7 +57,8 @@ def train(cfg: CfgNode, *, resume: bool = False) -> Results:
 
 
 def evaluate_weights(cfg: CfgNode) -> Results:
-    """Score ``MODEL.WEIGHTS``, or the best checkpoint in ``OUTPUT_DIR``, or the last one.
+    """Score ``MODEL.WEIGHTS``, or the best checkpoint in ``OUTPUT_DIR``, or the last one; a model
+    that loads weights by itself (``MODEL.HUGGINGFACE.PRETRAINED``) needs none of these.
 
     Prints a table and writes ``OUTPUT_DIR/eval_only/results.json``; a run's own results stay.
 
@@ -67,7 +68,7 @@ def evaluate_weights(cfg: CfgNode) -> Results:
     """
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST: empty; name a data set to score on")
-    weights = cfg.MODEL.WEIGHTS or find_trained_weights(cfg.OUTPUT_DIR)
+    weights = weights_for_inference(cfg)
     cfg = cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, EVAL_ONLY_FOLDER)

@@ -14,7 +14,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
-from slotseg.engine.checkpoint import find_trained_weights
+from slotseg.engine.checkpoint import weights_for_inference
 from slotseg.engine.cli import one_line
 from slotseg.engine.predictor import Predictor
 from slotseg.errors import ConfigError, DatasetError
@@ -51,7 +51,7 @@ def run_demo(cfg: CfgNode, inputs: Sequence[str], output: str, *, slots: bool = 
         raise DatasetError("no image to draw among the inputs; give files, folders or patterns")
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS or find_trained_weights(cfg.OUTPUT_DIR)
+    cfg.MODEL.WEIGHTS = weights_for_inference(cfg)
     predictor = Predictor(cfg)
     kept = {os.path.realpath(file) for file in files}
     failed = len(problems)

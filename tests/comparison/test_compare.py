@@ -122,8 +122,7 @@ def test_weights_are_those_that_were_named(tiny_config, phases, tmp_path):
     (missing,) = compare(
         make_plan([tiny_config], str(tmp_path), overrides=overrides, speed_images=1)
     )
-    assert "no weights" in missing.errors[0]
-    assert "--train-minutes" in missing.errors[0]
+    assert "none: holds no checkpoint; set MODEL.WEIGHTS" in missing.errors[0]
     overrides = ["OUTPUT_DIR", trained.jobs[0].folder]
     (found,) = compare(make_plan([tiny_config], str(tmp_path), overrides=overrides, speed_images=1))
     assert found.runs[0].scores == first.runs[0].scores
@@ -195,7 +194,7 @@ def test_tool_prints_measured_and_published_apart(tool, tiny_config, phases, tmp
 
 def test_tool_exit_status_tells_of_failures(tool, tiny_config, phases, tmp_path, capsys):
     assert tool("--configs", tiny_config, "--output", tmp_path, "OUTPUT_DIR", tmp_path / "no") == 1
-    assert "no weights" in capsys.readouterr().out
+    assert "no: holds no checkpoint" in capsys.readouterr().out
     assert tool("--configs", "nowhere.yaml", "--output", tmp_path) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: nowhere.yaml: ")

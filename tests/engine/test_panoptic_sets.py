@@ -12,12 +12,13 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
+from slotseg.engine.commands import evaluate_weights
 from slotseg.engine.demo import run_demo
 from slotseg.engine.evaluators import build_evaluator
 from slotseg.engine.predictor import Predictor
 from slotseg.engine.report import report_run
 from slotseg.engine.trainer import Trainer
-from slotseg.errors import ConfigError
+from slotseg.errors import CheckpointError, ConfigError
 
 
 class PaintsSky(torch.nn.Module):
@@ -151,6 +152,21 @@ def test_report_of_slots_without_classes(street_cfg, tmp_path):
     assert "Not everything could be shown" not in html
     assert html.count('alt="truth of') == 1
     assert 'alt="slot' in html
+
+
+def test_models_that_load_their_own_weights_need_no_checkpoint(street_cfg, streets, tmp_path):
+    cfg = street_cfg("MODEL.META_ARCHITECTURE", "PaintsSky")
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        evaluate_weights(cfg)
+    cfg.MODEL.HUGGINGFACE.PRETRAINED = "a folder that the model reads by itself"
+    assert evaluate_weights(cfg)["cityscapes_generated_val"]["panoptic"]["images"] == 3
+    image = next((streets / "streets_generated/cityscapes/leftImg8bit/val").rglob("*.png"))
+    assert run_demo(cfg, [str(image)], str(tmp_path / "drawn")) == 0
+    # Once it was trained further, its checkpoint counts; a lost one is not passed over.
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+    with pytest.raises(CheckpointError, match=r"model_0000001\.pth, which is not there"):
+        evaluate_weights(cfg)
 
 
 def test_unknown_kinds_of_sets_are_named(tiny_cfg):
