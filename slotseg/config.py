@@ -169,7 +169,8 @@ def _add_model(cfg: CfgNode) -> None:
 
 
 def _add_huggingface(cfg: CfgNode) -> None:
-    # The models of the `transformers` package: HFMask2Former and HFEoMT.
+    # The models of the `transformers` package: HFMask2Former and HFEoMT. MODEL.CHANNELS_LAST does
+    # not apply to them: they hardly convolve.
     hf = cfg.MODEL.HUGGINGFACE = CfgNode()
     # A folder made by save_pretrained, or a name on the Hugging Face hub; its own description of
     # the network is used. The weights of the hub want ImageNet's statistics:
