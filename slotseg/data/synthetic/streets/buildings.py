@@ -74,16 +74,10 @@ def sample_style(rng: np.random.Generator, storeys: int, house: bool) -> Style:
 
 def _grid(columns: np.ndarray, rows: np.ndarray, width: float, height: float) -> np.ndarray:
     """Rectangles [K, 4, 2] with their lower left corners on a grid."""
-    x, y = (a.ravel() for a in np.meshgrid(columns, rows))
-    return np.stack(
-        [
-            np.stack([x, y], axis=1),
-            np.stack([x + width, y], axis=1),
-            np.stack([x + width, y + height], axis=1),
-            np.stack([x, y + height], axis=1),
-        ],
-        axis=1,
-    )
+    corners = np.empty((len(rows), len(columns), 4, 2))
+    corners[..., 0] = columns[None, :, None] + np.array([0.0, width, width, 0.0])
+    corners[..., 1] = rows[:, None, None] + np.array([0.0, 0.0, height, height])
+    return corners.reshape(-1, 4, 2)
 
 
 def front(

@@ -10,6 +10,9 @@ import numpy as np
 from slotseg.data.synthetic.streets.scene import Color, Face, Light, Surface, Texture
 
 _HALF_TURN = np.linspace(-math.pi / 2, math.pi / 2, 6)
+_ROUND_ENDS = np.concatenate([_HALF_TURN, _HALF_TURN + math.pi])
+_ROUND_ENDS = np.stack([np.cos(_ROUND_ENDS), np.sin(_ROUND_ENDS)], axis=1)
+_ROUND_ENDS.setflags(write=False)
 _CIRCLES = {n: np.linspace(0, 2 * math.pi, n, endpoint=False) for n in (8, 12, 16, 20)}
 
 
@@ -18,14 +21,12 @@ def capsule(
 ) -> np.ndarray:
     """Outline [12, 2] of a limb: a thick line with round ends."""
     end_radius = radius if end_radius is None else end_radius
-    angle = math.atan2(end[1] - start[1], end[0] - start[0])
-    far = angle + _HALF_TURN
-    near = far + math.pi
-    outline = np.empty((12, 2))
-    outline[:6, 0] = end[0] + end_radius * np.cos(far)
-    outline[:6, 1] = end[1] + end_radius * np.sin(far)
-    outline[6:, 0] = start[0] + radius * np.cos(near)
-    outline[6:, 1] = start[1] + radius * np.sin(near)
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    length = math.hypot(dx, dy)
+    dx, dy = (dx / length, dy / length) if length else (1.0, 0.0)
+    outline = _ROUND_ENDS @ np.array([[dx, dy], [-dy, dx]])
+    outline[:6] = outline[:6] * end_radius + end
+    outline[6:] = outline[6:] * radius + start
     return outline
 
 

@@ -161,7 +161,7 @@ def _depth_plane(surface: Surface, inverse: np.ndarray, columns: np.ndarray) -> 
         if span > 1e-4:
             slope = float(inverse[right] - inverse[left]) / span
             return float(inverse[left] - slope * columns[left]), slope
-    return float(inverse.mean()), 0.0
+    return float(inverse.sum()) / len(inverse), 0.0
 
 
 def _shadow_mask(scene: StreetScene, size: tuple[int, int]) -> np.ndarray:

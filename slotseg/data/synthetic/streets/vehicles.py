@@ -87,6 +87,18 @@ def _wheels(
         solid.decorate_side(rims, (0.42, 0.43, 0.44), half_width + 0.012)
 
 
+def _tyres_from_the_ends(solid: Solid, places: list[float], half_width: float) -> None:
+    """What shows of the wheels below the body from behind or from ahead; painted before it."""
+    tyres = np.stack(
+        [
+            rectangle(-half_width, -half_width + 0.24, 0.0, 0.6),
+            rectangle(half_width - 0.24, half_width, 0.0, 0.6),
+        ]
+    )
+    for z in (min(places) - 0.25, max(places) + 0.25):
+        solid.decorate_end(tyres, TYRE, z, lit=False)
+
+
 def _inset(polygon: np.ndarray, share: float) -> np.ndarray:
     center = polygon.mean(axis=0)
     return center + (polygon - center) * (1 - share)
@@ -110,6 +122,8 @@ def car(rng: np.random.Generator, solid: Solid, detailed: bool) -> float:
     widths[[1, 2]] = half * 0.93
     widths[[0, -1]] = half * 0.95
     dark = scaled(color, 0.55)
+    wheels = [-0.31 * length, 0.31 * length]
+    _tyres_from_the_ends(solid, wheels, half)
     solid.extrude(body, widths, [dark] + [color] * (len(body) - 1), color)
     top = half * shape.taper
     cabin_widths = np.array([half * 0.95, top, top, half * 0.95])
@@ -126,7 +140,7 @@ def car(rng: np.random.Generator, solid: Solid, detailed: bool) -> float:
             panes.append(np.array([rear_low, split_low, split_top, rear_top]))
         panes = np.stack([_inset(pane, 0.16) for pane in panes])
         solid.decorate_side(panes, glass, half * 0.955, top, (low, high))
-    _wheels(solid, [-0.31 * length, 0.31 * length], radius, half, detailed)
+    _wheels(solid, wheels, radius, half, detailed)
     if not detailed:
         return length
     rear, front = -length / 2 - 0.01, length / 2 + 0.01
@@ -214,11 +228,12 @@ def truck(rng: np.random.Generator, solid: Solid, detailed: bool) -> float:
             grille = rectangle(-half * 0.7, half * 0.7, 0.9, 1.3)[None]
             solid.decorate_end(grille, (0.10, 0.10, 0.11), front + 0.01)
 
+    wheels = [front - 1.0, rear + 1.1] + ([rear + 2.3] if length > 8.5 else [])
+    _tyres_from_the_ends(solid, wheels, half)
     # What is nearer to the camera is painted last.
     parts = (add_load, add_cab) if solid.eye[2] > cab_rear else (add_cab, add_load)
     for part in parts:
         part()
-    wheels = [front - 1.0, rear + 1.1] + ([rear + 2.3] if length > 8.5 else [])
     _wheels(solid, wheels, 0.5, half, detailed)
     return length
 
@@ -231,6 +246,8 @@ def bus(rng: np.random.Generator, solid: Solid, detailed: bool) -> float:
     color, skirt = paint(rng, PAINTS), paint(rng, PAINTS)
     glass = paint(rng, GLASS, 0.02)
     rear, front = -length / 2, length / 2
+    wheels = [rear + 2.9, front - 2.6]
+    _tyres_from_the_ends(solid, wheels, half)
     solid.box((-half, half), (0.3, height), (rear, front), color)
     band = rectangle(rear + 0.05, front - 0.05, 0.32, 0.95)[None]
     solid.decorate_side(band, skirt, half + 0.01)
@@ -242,7 +259,7 @@ def bus(rng: np.random.Generator, solid: Solid, detailed: bool) -> float:
         solid.decorate_side(bars, scaled(color, 0.7), half + 0.014)
         doors = np.stack([rectangle(z, z + 1.2, 0.4, height - 0.4) for z in (front - 1.5, -0.4)])
         solid.decorate_side(doors, scaled(glass, 0.75), half + 0.016)
-    _wheels(solid, [rear + 2.9, front - 2.6], 0.48, half, detailed)
+    _wheels(solid, wheels, 0.48, half, detailed)
     for z in (rear - 0.01, front + 0.01):
         tall = 1.05 if z > 0 else 1.55
         solid.decorate_end(rectangle(-half + 0.08, half - 0.08, tall, height - 0.5)[None], glass, z)
@@ -328,6 +345,7 @@ def caravan(rng: np.random.Generator, solid: Solid, detailed: bool) -> float:
             (rear + 0.2, height),
         ]
     )
+    _tyres_from_the_ends(solid, [0.0], half)
     solid.extrude(profile, np.full(5, half), [color] * 5, color)
     pane = rectangle(-half * 0.6, half * 0.6, 1.4, 2.0)[None]
     solid.decorate_end(pane, GLASS[1], rear - 0.01, lean=-0.05)
@@ -341,6 +359,7 @@ def trailer(rng: np.random.Generator, solid: Solid, detailed: bool) -> float:
     """Add a small goods trailer. Returns its length."""
     length, half = float(rng.uniform(2.2, 3.4)), 0.8
     top = float(rng.uniform(1.0, 1.8))
+    _tyres_from_the_ends(solid, [0.0], half)
     solid.box((-half, half), (0.5, top), (-length / 2, length / 2), paint(rng, PAINTS))
     _wheels(solid, [0.0], 0.3, half, detailed)
     return length
