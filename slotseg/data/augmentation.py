@@ -11,15 +11,18 @@ Segment maps go through as unsigned numbers whose 0 is void, which is what paddi
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import PadTransform
 from PIL import Image
+from torch.nn import functional
 
 from slotseg.errors import ConfigError
 
@@ -28,6 +31,8 @@ RESIZES = ("fixed", "shortest_edge", "scale_jitter")
 FLIPS = ("none", "horizontal")
 """What ``INPUT.RANDOM_FLIP`` may be."""
 _CROPS = ("relative", "relative_range", "absolute", "absolute_range")
+# A window is computed alone where the whole result has more than this many times its pixels.
+_SMALL_WINDOW = 4
 # Grey of padded pixels; near the mean of photographs.
 _PAD_VALUE = 128
 # Luma and the two chroma axes of YIQ (ITU-R BT.601, FCC NTSC) from RGB.
@@ -85,8 +90,7 @@ def color_augmentation(cfg: CfgNode) -> list[T.Augmentation]:
 class ResizeAndCrop(T.Augmentation):
     """One of Detectron2's resizes, then one of its random windows, as one transform.
 
-    Only the window is computed, so enlarging an image to cut a piece out of it costs no more than
-    the piece.
+    Enlarging an image to cut a piece out of it costs little more than the piece.
 
     Args:
         resize: whose ``get_transform`` gives the new size; None keeps the size.
@@ -121,8 +125,9 @@ class ResizeAndCrop(T.Augmentation):
 class WindowedResizeTransform(T.Transform):
     """Resize to ``new_size``, then keep a window.
 
-    Images are interpolated bilinearly with antialiasing (Pillow's way); maps take the value at the
-    centre of each new pixel. Both see the same geometry to a hundredth of a pixel.
+    Images are interpolated bilinearly with antialiasing, as Detectron2's ``ResizeTransform`` does
+    to a grey level; maps take the value at the centre of each new pixel. Both see the same geometry
+    to a hundredth of a pixel.
 
     Args:
         size: (height, width) of what comes in.
@@ -147,16 +152,9 @@ class WindowedResizeTransform(T.Transform):
         """uint8 ``[H, W, C]`` with 1 or 3 channels."""
         if self._is_crop:
             return self._cut(img)
-        scale = self._scale
-        top, left = self.corner[0] / scale[0], self.corner[1] / scale[1]
-        bottom = (self.corner[0] + self.window[0]) / scale[0]
-        right = (self.corner[1] + self.window[1]) / scale[1]
-        # Rounding must not carry the window over the edge; Pillow refuses that.
-        box = (left, top, min(right, self.size[1]), min(bottom, self.size[0]))
-        grey = img.shape[2] == 1
-        picture = Image.fromarray(np.ascontiguousarray(img[:, :, 0] if grey else img))
-        resized = np.asarray(picture.resize(self.window[::-1], Image.BILINEAR, box=box))
-        return resized[:, :, None] if grey else resized
+        if math.prod(self.window) * _SMALL_WINDOW < math.prod(self.new_size):
+            return self._resize_window(img)
+        return self._cut(self._resize_all(img))
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         """Integers ``[H, W]`` of any type."""
@@ -181,6 +179,28 @@ class WindowedResizeTransform(T.Transform):
         pad = PadTransform(left, top, beside, below, width, height)
         back = WindowedResizeTransform(self.new_size, self.size, (0, 0), self.size)
         return T.TransformList([pad, back])
+
+    def _resize_all(self, img: np.ndarray) -> np.ndarray:
+        # On 8 bits torch is four to six times as fast as Pillow, and equal to one grey level.
+        with warnings.catch_warnings():
+            # Decoded files cannot be written to; nobody does.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            planes = torch.from_numpy(np.ascontiguousarray(img)).permute(2, 0, 1)[None]
+        resized = functional.interpolate(planes, self.new_size, mode="bilinear", antialias=True)
+        return resized[0].permute(1, 2, 0).numpy()
+
+    def _resize_window(self, img: np.ndarray) -> np.ndarray:
+        # Pillow computes any part of the result without the rest.
+        scale = self._scale
+        top, left = self.corner[0] / scale[0], self.corner[1] / scale[1]
+        bottom = (self.corner[0] + self.window[0]) / scale[0]
+        right = (self.corner[1] + self.window[1]) / scale[1]
+        # Rounding must not carry the window over the edge; Pillow refuses that.
+        box = (left, top, min(right, self.size[1]), min(bottom, self.size[0]))
+        grey = img.shape[2] == 1
+        picture = Image.fromarray(np.ascontiguousarray(img[:, :, 0] if grey else img))
+        resized = np.asarray(picture.resize(self.window[::-1], Image.BILINEAR, box=box))
+        return resized[:, :, None] if grey else resized
 
     @property
     def _scale(self) -> tuple[float, float]:
