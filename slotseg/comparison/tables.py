@@ -14,6 +14,8 @@ from slotseg.comparison.published import Published
 from slotseg.comparison.records import Row, mean_and_deviation
 
 UNKNOWN = "–"
+# Training times that differ less from the plan are taken as equal.
+_CLOCK_TOLERANCE = 0.2
 
 _NOTES = {
     "images/s": "inference of one image at a time, from the mapped image to segments at the size "
@@ -70,6 +72,9 @@ def markdown_table(
     failures = [f"- {row.name}: {error}" for row in rows for error in row.errors]
     if failures:
         parts += ["### Failed", "\n".join(failures)]
+    uneven = [line for row in rows if (line := _off_the_clock(row, minutes))]
+    if uneven:
+        parts += ["### Trained for another time than planned", "\n".join(uneven)]
     origins = _origins(rows)
     if origins:
         parts += ["### Made by", origins]
@@ -242,6 +247,20 @@ def _legend(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
         f"{word}: {note}"
         for word, note in _NOTES.items()
         if (deviates if word == "±" else word in shown)
+    )
+
+
+def _off_the_clock(row: Row, minutes: float | None) -> str:
+    """Says so if the steps took much more or less time than was planned; empty otherwise."""
+    seconds = row.number("train_seconds")
+    if minutes is None or seconds is None or row.added:
+        return ""
+    if abs(seconds / 60 / minutes - 1) <= _CLOCK_TOLERANCE:
+        return ""
+    return (
+        f"- {row.name}: {_digits(seconds / 60)} instead of {minutes:g} minutes; the machine was "
+        "busier, or less busy, when the time of a step was measured. Compare again with another "
+        "--output while nothing else runs."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,7 +25,9 @@ _WARM_UP_STEPS = 3
 _WARM_UP_SHARE = 0.1
 
 
-def measure_step_seconds(cfg: CfgNode, *, max_seconds: float = 60.0) -> float:
+def measure_step_seconds(
+    cfg: CfgNode, *, min_seconds: float = 15.0, max_seconds: float = 60.0
+) -> float:
     """Wall-clock seconds of a training step of this config on this machine, now.
 
     Trains a model of its own for a few steps, waiting for data included, and throws it away:
@@ -32,6 +35,7 @@ def measure_step_seconds(cfg: CfgNode, *, max_seconds: float = 60.0) -> float:
 
     Args:
         cfg: of the training.
+        min_seconds: go on for at least this long, so that short disturbances even out.
         max_seconds: end of the measurement, at the first step after it; at least one step is
             measured.
 
@@ -42,7 +46,7 @@ def measure_step_seconds(cfg: CfgNode, *, max_seconds: float = 60.0) -> float:
         probe_cfg = cfg.clone()
         probe_cfg.defrost()
         probe_cfg.OUTPUT_DIR = folder
-        probe = _Probe(probe_cfg, max_seconds)
+        probe = _Probe(probe_cfg, min_seconds, max_seconds)
         probe.resume_or_load(resume=False)
         with suppress(_EnoughError):
             probe.train()
@@ -107,10 +111,11 @@ class _EnoughError(Exception):
 class _Clock(HookBase):
     """Seconds of every step after the warm-up."""
 
-    def __init__(self, warm_up: int, steps: int, max_seconds: float) -> None:
+    def __init__(self, warm_up: int, steps: int, min_seconds: float, max_seconds: float) -> None:
         self.seconds: list[float] = []
         self._warm_up = warm_up
         self._steps = steps
+        self._min_seconds = min_seconds
         self._max_seconds = max_seconds
         self._first = self._began = 0.0
 
@@ -122,24 +127,25 @@ class _Clock(HookBase):
 
     def after_step(self) -> None:
         now = time.perf_counter()
-        late = now - self._first > self._max_seconds
+        elapsed = now - self._first
+        late = elapsed > self._max_seconds
         # A step so slow that the time is over at once has to serve, warm or not.
         if self.trainer.iter >= self._warm_up or late:
             self.seconds.append(now - self._began)
-        if late or len(self.seconds) == self._steps:
+        if late or (len(self.seconds) >= self._steps and elapsed >= self._min_seconds):
             raise _EnoughError
 
 
 class _Probe(Trainer):
     """A trainer that only looks at the clock."""
 
-    def __init__(self, cfg: CfgNode, max_seconds: float) -> None:
+    def __init__(self, cfg: CfgNode, min_seconds: float, max_seconds: float) -> None:
         # Every data worker has two batches ready before the first step.
         warm_up = _WARM_UP_STEPS + 2 * cfg.DATALOADER.NUM_WORKERS
-        steps = _BLOCK * _BLOCKS
-        self.clock = _Clock(warm_up, steps, max_seconds)
+        self.clock = _Clock(warm_up, _BLOCK * _BLOCKS, min_seconds, max_seconds)
         super().__init__(cfg)
-        self.max_iter = warm_up + steps
+        # The clock ends it.
+        self.max_iter = sys.maxsize
 
     def build_hooks(self) -> list[HookBase | None]:
         return [self.clock]

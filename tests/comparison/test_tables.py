@@ -89,6 +89,9 @@ def test_markdown_has_means_deviations_and_reasons():
     assert "- half: seed 1: out of memory\n- none: no weights" in text
     assert "- slots, fpn | r50, half: `tools/compare.py` on a CPU" in text
     assert "Published" not in text
+    assert "another time than planned" not in text
+    twice = markdown_table(ROWS, dataset="streets", minutes=5)
+    assert "- slots: 10.0 instead of 5 minutes" in twice
 
 
 def test_csv_has_full_precision_and_empty_cells():

@@ -55,7 +55,7 @@ def test_bursts_of_batches_and_single_hiccups_do_not_mislead():
 def test_measuring_leaves_nothing_behind(tiny_cfg):
     cfg = tiny_cfg()
     state = torch.get_rng_state()
-    assert 1e-4 < measure_step_seconds(cfg) < 30
+    assert 1e-4 < measure_step_seconds(cfg, min_seconds=0) < 30
     assert torch.equal(torch.get_rng_state(), state)
     assert not os.path.exists(cfg.OUTPUT_DIR)
 
