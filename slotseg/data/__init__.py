@@ -11,13 +11,18 @@ from slotseg.data.datasets import (
 )
 from slotseg.data.loader import build_test_loader, build_train_loader, epoch_length
 from slotseg.data.mapper import SceneMapper
+from slotseg.data.mappers import MAPPERS, build_mapper
+from slotseg.data.panoptic_mapper import PanopticMapper
 from slotseg.data.scene_folder import SceneWriter, is_complete, load_scenes
 
 register_all()
 
 __all__ = [
+    "MAPPERS",
+    "PanopticMapper",
     "SceneMapper",
     "SceneWriter",
+    "build_mapper",
     "build_test_loader",
     "build_train_loader",
     "epoch_length",

@@ -87,6 +87,7 @@ def register_coco_panoptic(
         image_root=image_root,
         panoptic_root=panoptic_root,
         panoptic_json=panoptic_json,
+        image_name=image_name,
     )
     if categories is not None:
         set_class_metadata(name, categories)
