@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 from tqdm import tqdm
 
 from slotseg.data.synthetic.street_trees.tree import SPLITS, StreetTree
@@ -187,7 +188,10 @@ def _write_all(job: _Job, missing: list[int], workers: int, bar: tqdm) -> None:
         return
     # Forked workers need not import everything again; elsewhere forking is not safe or not there.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_prepare_worker) as pool:
+    with (
+        _single_threaded_opencv(),
+        ProcessPoolExecutor(workers, context, initializer=_prepare_worker) as pool,
+    ):
         pending: set[Future[int]] = set()
         try:
             while True:
@@ -206,6 +210,17 @@ def _write_all(job: _Job, missing: list[int], workers: int, bar: tqdm) -> None:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """OpenCV without threads, which a forked worker would inherit in name only and wait for."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _prepare_worker() -> None:
