@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 
 import pytest
 import torch
@@ -15,6 +16,13 @@ from slotseg.engine import load_weights
 SMALLER = {
     "generate_clevr.py": ["--train", "8", "--tune", "1", "--val", "2", "--workers", "1"],
     "train_net.py": ["SOLVER.MAX_ITER", "1", "DATALOADER.NUM_WORKERS", "0"],
+    "generate_streets.py": ["--num", "4", "2", "2", "--size", "48", "96", "--workers", "1"],
+    "visualize_data.py": ["--num", "2"],
+    "compare.py": [
+        *("--train-minutes", "0.01", "--evaluations", "1", "--speed-images", "1"),
+        *("INPUT.IMAGE_SIZE", "(64, 128)", "SOLVER.IMS_PER_BATCH", "1"),
+        *("DATALOADER.NUM_WORKERS", "0"),
+    ],
 }
 
 
@@ -29,6 +37,11 @@ def commands(project_root):
         "train_net.py",
         "demo.py",
         "report.py",
+        "generate_streets.py",
+        "check_dataset.py",
+        "visualize_data.py",
+        "compare.py",
+        "evaluate_panoptic.py",
     ]
     return [(tool, shlex.split(arguments, comments=True)) for tool, arguments in lines]
 
@@ -38,6 +51,8 @@ def test_the_commands_run_one_after_the_other(commands, start_tool, project_root
     Image.new("RGB", (160, 120), "grey").save(tmp_path / "image.png")
     environment = {"DETECTRON2_DATASETS": str(tmp_path / "datasets")}
     for tool, arguments in commands:
+        if tool == "evaluate_panoptic.py":
+            put_truth_and_prediction(tmp_path)
         run = start_tool(tool, *arguments, *SMALLER.get(tool, []), environment=environment)
         assert run.finish() == 0, run.err
     output = tmp_path / "output" / "clevr_supervised_lean"
@@ -46,7 +61,20 @@ def test_the_commands_run_one_after_the_other(commands, start_tool, project_root
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {
         "image_segments.png",
         "image_slots.png",
+        "data",
     }
+    assert len(list((tmp_path / "drawn" / "data").iterdir())) == 2
+    table = (tmp_path / "output" / "compared" / "comparison.md").read_text()
+    assert "slot_lean_generated" in table and "panoptic_fpn_r50_generated" in table
+    assert re.search(r"100\.0", run.out), run.out
+
+
+def put_truth_and_prediction(folder):
+    """truth.json, truth, found.json and found: a generated set, found without a fault."""
+    made = folder / "datasets" / "streets_generated" / "cityscapes" / "gtFine"
+    for name in ("truth", "found"):
+        shutil.copy(made / "cityscapes_panoptic_val.json", folder / f"{name}.json")
+        shutil.copytree(made / "cityscapes_panoptic_val", folder / name)
 
 
 def test_the_python_example_loads_what_training_saved(project_root, tmp_path):
