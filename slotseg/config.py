@@ -219,9 +219,6 @@ def _add_losses(cfg: CfgNode) -> None:
     losses.MASKS.MATCH_PIXEL_WEIGHT = 0.2
     losses.MASKS.MATCH_DICE_WEIGHT = 1.0
     losses.MASKS.MATCH_CLASS_WEIGHT = 1.0
-    # The first slots are reserved for one stuff class each, which spares their matching; things
-    # share the others. For learnt initialisers, whose slots differ from the start.
-    losses.MASKS.RESERVE_STUFF_SLOTS = False
 
     # Mean absolute cosine similarity between different slots of an image.
     losses.DIVERSITY = CfgNode()

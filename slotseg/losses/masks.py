@@ -6,7 +6,6 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from slotseg.classes import class_set
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.classes import ClassLoss, check_categories
 from slotseg.losses.matcher import MaskMatcher
@@ -64,10 +63,7 @@ class MaskLoss(nn.Module):
             "dice_weight": node.WEIGHT * node.DICE_WEIGHT,
             "attention_weight": node.ATTENTION_WEIGHT,
             "matcher": MaskMatcher(
-                node.MATCH_PIXEL_WEIGHT,
-                node.MATCH_DICE_WEIGHT,
-                node.MATCH_CLASS_WEIGHT,
-                _stuff_slots(cfg) if node.RESERVE_STUFF_SLOTS else (),
+                node.MATCH_PIXEL_WEIGHT, node.MATCH_DICE_WEIGHT, node.MATCH_CLASS_WEIGHT
             ),
             "classes": ClassLoss(node.WEIGHT * node.CLASS_WEIGHT, node.NO_OBJECT_WEIGHT)
             if cfg.MODEL.HEAD.NAME
@@ -86,16 +82,12 @@ class MaskLoss(nn.Module):
         logits = step.decoded[0].mask_logits
         log_masks = logits.float().flatten(2).log_softmax(dim=1)
         truth = coverage(step.segment_maps, logits.shape[-2:]).flatten(2)
-        categories = None if self.classes is None else self._categories(step)
-        slot_of = self._match(step, log_masks, truth, step.class_logits, categories)
-        losses = {}
-        if categories is not None:
-            losses["loss_class"] = self.classes(
-                step.class_logits,
-                slot_of,
-                categories[:, : truth.shape[1]],
-                _known_share(log_masks, truth),
-            )
+        if self.classes is None:
+            slot_of = self.matcher(log_masks, truth, step.file_names)
+            losses = {}
+        else:
+            slot_of, loss = self._match_classes(step, log_masks, truth)
+            losses = {"loss_class": loss}
         losses["loss_mask_pixel"], losses["loss_mask_dice"] = self.compare(
             log_masks, truth, slot_of
         )
@@ -104,35 +96,28 @@ class MaskLoss(nn.Module):
             attention = step.slots.attention.clamp_min(1e-6).log()
             log_masks = attention.float().flatten(2).log_softmax(dim=1)
             truth = coverage(step.segment_maps, attention.shape[-2:]).flatten(2)
-            slot_of = self._match(step, log_masks, truth, None, categories)
+            slot_of = self.matcher(log_masks, truth, step.file_names)
             pixel, dice = self.compare(log_masks, truth, slot_of)
             losses["loss_attention_pixel"] = self.attention_weight * pixel
             losses["loss_attention_dice"] = self.attention_weight * dice
         return losses
 
-    def _categories(self, step: TrainingStep) -> Tensor:
-        """``[B, S]``, the classes of the true segments."""
+    def _match_classes(
+        self, step: TrainingStep, log_masks: Tensor, truth: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Slots by segment, matched by class as well, and the loss on their classes."""
         if step.segment_categories is None:
             raise DatasetError(
                 f"{step.file_names[0]}: its segments have no classes, but MODEL.HEAD.NAME predicts "
                 "some; train on a panoptic set or set it to ''"
             )
-        num_classes = step.class_logits.shape[2] - 1
-        check_categories(step.segment_categories, num_classes, step.file_names)
-        return step.segment_categories
-
-    def _match(
-        self,
-        step: TrainingStep,
-        log_masks: Tensor,
-        truth: Tensor,
-        class_logits: Tensor | None,
-        categories: Tensor | None,
-    ) -> Tensor:
-        """The matcher's ``[B, S]``; segments beyond the last one that is visible are left out."""
-        if categories is not None:
-            categories = categories[:, : truth.shape[1]]
-        return self.matcher(log_masks, truth, step.file_names, class_logits, categories)
+        categories = step.segment_categories[:, : truth.shape[1]]
+        check_categories(categories, step.class_logits.shape[2] - 1, step.file_names)
+        slot_of = self.matcher(log_masks, truth, step.file_names, step.class_logits, categories)
+        masks = log_masks.detach().exp()
+        known = masks @ truth.sum(dim=1).unsqueeze(2)
+        known_share = known.squeeze(2) / masks.sum(dim=2).clamp_min(1e-6)
+        return slot_of, self.classes(step.class_logits, slot_of, categories, known_share)
 
     def compare(self, log_masks: Tensor, truth: Tensor, slot_of: Tensor) -> tuple[Tensor, Tensor]:
         """Compare one set of masks with the segments they are matched to.
@@ -183,32 +168,6 @@ def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
     counts = torch.bincount(index[segment_maps >= 0], minlength=batch * num_segments * cells)
     area = torch.bincount(cell[0].flatten(), minlength=cells)
     return counts.view(batch, num_segments, *size) / area.view(size)
-
-
-def _stuff_slots(cfg: CfgNode) -> list[int]:
-    """For each class the slot that is reserved for it, -1 for things."""
-    if not cfg.MODEL.HEAD.NAME:
-        raise ConfigError(
-            "LOSSES.MASKS.RESERVE_STUFF_SLOTS is True, but segments have no classes; set "
-            "MODEL.HEAD.NAME to PanopticHead or switch it off"
-        )
-    stuff = class_set(cfg.DATASETS.TRAIN[0]).stuff
-    if len(stuff) >= cfg.MODEL.SLOTS.NUM_SLOTS:
-        raise ConfigError(
-            f"LOSSES.MASKS.RESERVE_STUFF_SLOTS: {len(stuff)} stuff classes leave no slot of "
-            f"MODEL.SLOTS.NUM_SLOTS = {cfg.MODEL.SLOTS.NUM_SLOTS} for things; raise it"
-        )
-    slots = [-1] * len(class_set(cfg.DATASETS.TRAIN[0]))
-    for slot, number in enumerate(stuff):
-        slots[number] = slot
-    return slots
-
-
-def _known_share(log_masks: Tensor, truth: Tensor) -> Tensor:
-    """``[B, K]``, the share of each slot's mask on pixels with a truth."""
-    masks = log_masks.detach().exp()
-    known = (masks @ truth.sum(dim=1).unsqueeze(2)).squeeze(2)
-    return known / masks.sum(dim=2).clamp_min(1e-6)
 
 
 def _binary_cross_entropy(chosen: Tensor, truth: Tensor, known: Tensor, matched: Tensor) -> Tensor:

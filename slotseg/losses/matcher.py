@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -13,9 +12,6 @@ from slotseg.errors import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
 
-# Above every cost: pairs that must not be matched.
-_FORBIDDEN = 1e6
-
 
 class MaskMatcher:
     """Hungarian matching of slots to true segments (Kuhn 1955, as in DETR, Carion et al. 2020).
@@ -24,21 +20,12 @@ class MaskMatcher:
         pixel_weight: factor of the cross entropy a slot would pay for the segment's pixels.
         dice_weight: factor of the soft dice error.
         class_weight: factor of the probability that a slot gives to the segment's class.
-        slot_of_class: for each class the slot that is reserved for it, -1 for classes that share
-            the slots which are not; empty: none is reserved.
     """
 
-    def __init__(
-        self,
-        pixel_weight: float,
-        dice_weight: float,
-        class_weight: float = 0.0,
-        slot_of_class: Sequence[int] = (),
-    ) -> None:
+    def __init__(self, pixel_weight: float, dice_weight: float, class_weight: float = 0.0) -> None:
         self.pixel_weight = pixel_weight
         self.dice_weight = dice_weight
         self.class_weight = class_weight
-        self.slot_of_class = tuple(slot_of_class)
         self._warned_about_slots = False
 
     @torch.no_grad()
@@ -82,17 +69,13 @@ class MaskMatcher:
                 f"matching costs are not finite for {', '.join(bad)}; lower SOLVER.BASE_LR or "
                 "switch SOLVER.AMP.ENABLED off"
             )
-        if categories is not None and self.slot_of_class:
-            cost = cost + _FORBIDDEN * ~self._allowed(categories, cost.shape[1])
         present = truth.sum(dim=2).gt(0).cpu()
         costs = cost.cpu().numpy()
         slot_of = torch.full(present.shape, -1, dtype=torch.int64)
         for image, segments in enumerate(present):
             index = segments.nonzero().squeeze(1)
-            candidates = costs[image][:, index.numpy()]
-            slots, columns = linear_sum_assignment(candidates)
-            good = candidates[slots, columns] < _FORBIDDEN / 2
-            slot_of[image, index[torch.as_tensor(columns[good])]] = torch.as_tensor(slots[good])
+            slots, columns = linear_sum_assignment(costs[image][:, index.numpy()])
+            slot_of[image, index[torch.as_tensor(columns)]] = torch.as_tensor(slots)
         self._warn_about_slots(present.sum(dim=1), log_masks.shape[1], file_names)
         return slot_of.to(log_masks.device)
 
@@ -104,14 +87,6 @@ class MaskMatcher:
         overlap = masks @ truth.transpose(1, 2)
         dice = 1.0 - 2.0 * overlap / (masks.sum(dim=2, keepdim=True) + area.unsqueeze(1))
         return self.pixel_weight * cross_entropy + self.dice_weight * dice
-
-    def _allowed(self, categories: Tensor, num_slots: int) -> Tensor:
-        """``[B, K, S]`` bool, which slots may answer for which segments."""
-        # The last entry answers for index -1, no class.
-        table = torch.tensor([*self.slot_of_class, -1], device=categories.device)
-        reserved = table[categories].unsqueeze(1)
-        slot = torch.arange(num_slots, device=categories.device).view(1, -1, 1)
-        return torch.where(reserved >= 0, slot == reserved, slot > table.max())
 
     def _warn_about_slots(self, counts: Tensor, num_slots: int, file_names: list[str]) -> None:
         most = int(counts.max())

@@ -51,19 +51,3 @@ def test_the_class_decides_between_equal_masks():
     for categories, slots in (([0, 1], [1, 0]), ([1, 0], [0, 1])):
         matched = matcher(log_masks, truth, ["a.png"], logits, torch.tensor([categories]))
         assert matched.tolist() == [slots]
-
-
-def test_reserved_slots_take_their_class_and_nothing_else():
-    # Classes 0 and 2 are stuff with slots 0 and 1; things share slots 2 and 3.
-    matcher = MaskMatcher(1.0, 1.0, slot_of_class=[0, -1, 1])
-    truth = torch.eye(3).repeat_interleave(2, dim=1).unsqueeze(0)
-    # Slot 3 fits every segment best, then slot 2.
-    log_masks = torch.tensor([0.01, 0.01, 0.3, 0.68]).log().view(1, 4, 1).expand(-1, -1, 6)
-    matched = matcher(log_masks, truth, ["a.png"], None, torch.tensor([[1, 1, 2]]))[0].tolist()
-    assert set(matched[:2]) == {2, 3} and matched[2] == 1
-    assert matcher(log_masks, truth, ["a.png"], None, torch.tensor([[0, 1, 2]])).tolist() in (
-        [[0, 2, 1]], [[0, 3, 1]]
-    )  # fmt: skip
-    # Stuff class 2 is absent, and its slot stays empty all the same: a third thing finds no slot.
-    matched = matcher(log_masks, truth, ["a.png"], None, torch.tensor([[1, 1, 1]]))[0].tolist()
-    assert sorted(matched) == [-1, 2, 3]
