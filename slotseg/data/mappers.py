@@ -8,6 +8,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from slotseg.classes import class_set
 from slotseg.data.mapper import SceneMapper
 from slotseg.data.panoptic_mapper import PanopticMapper
 from slotseg.errors import ConfigError
@@ -31,7 +32,8 @@ def build_mapper(cfg: CfgNode, is_train: bool, dataset_names: Sequence[str]) -> 
             set without one is taken as scenes, "slots").
 
     Raises:
-        ConfigError: sets of different or unknown kinds, or a config that cannot work.
+        ConfigError: sets of different or unknown kinds or of different classes, or a config that
+            cannot work.
     """
     kinds = {name: dataset_kind(name) for name in dataset_names}
     for name, kind in kinds.items():
@@ -46,9 +48,25 @@ def build_mapper(cfg: CfgNode, is_train: bool, dataset_names: Sequence[str]) -> 
         raise ConfigError(
             f"DATASETS.TRAIN mixes sets of different kinds: {told}; train on sets of one kind"
         )
-    return MAPPERS[next(iter(kinds.values()), "slots")](cfg, is_train)
+    kind = next(iter(kinds.values()), "slots")
+    if kind == "panoptic":
+        _check_same_classes(dataset_names)
+    return MAPPERS[kind](cfg, is_train)
 
 
 def dataset_kind(dataset_name: str) -> str:
     """``evaluator_type`` of a registered set, "slots" where it has none."""
     return MetadataCatalog.get(dataset_name).get("evaluator_type", "slots")
+
+
+def _check_same_classes(dataset_names: Sequence[str]) -> None:
+    """Class c has to be the same in all sets: a mixture would be learnt without a word."""
+    first, *others = dict.fromkeys(dataset_names)
+    for name in others:
+        expected, found = class_set(first), class_set(name)
+        if (found.names, found.is_thing) != (expected.names, expected.is_thing):
+            raise ConfigError(
+                f"DATASETS.TRAIN: {name} ({len(found)} classes, {len(found.things)} things) has "
+                f"other classes than {first} ({len(expected)}, {len(expected.things)} things), or "
+                "another order of them; train on sets of the same classes"
+            )

@@ -192,3 +192,12 @@ def test_errors_of_workers_name_the_file():
     cfg = make_cfg(STREETS, DATALOADER__NUM_WORKERS=1)
     with pytest.raises(DatasetError, match="0_ids.png: segment id 100"):
         list(build_test_loader(cfg, STREETS))
+
+
+def test_sets_of_other_classes_are_not_mixed():
+    cfg = get_cfg()
+    same = ["cityscapes_generated_train", "bdd100k_generated19_train", "kitti_generated_train"]
+    assert isinstance(build_mapper(cfg, True, same), PanopticMapper)
+    for other, told in (("bdd100k_generated_train", "40"), ("kitti_step_generated_train", "2 thi")):
+        with pytest.raises(ConfigError, match=f"{other} .*{told}.* has other classes than citys"):
+            build_mapper(cfg, True, [same[0], other])

@@ -169,6 +169,15 @@ def test_models_that_load_their_own_weights_need_no_checkpoint(street_cfg, stree
         evaluate_weights(cfg)
 
 
+def test_classes_of_another_set_are_not_scored_as_if_they_were_the_models(street_cfg):
+    cfg = street_cfg("DATASETS.TRAIN", ("bdd100k_generated_train",))
+    with pytest.raises(ConfigError, match="generated_val has 19 classes .* the 40 of bdd"):
+        build_evaluator(cfg, "cityscapes_generated_val")
+    # The same classes under other names of sets, and with other things among them.
+    for train in ("bdd100k_generated19_train", "kitti_step_generated_train"):
+        build_evaluator(street_cfg("DATASETS.TRAIN", (train,)), "cityscapes_generated_val")
+
+
 def test_unknown_kinds_of_sets_are_named(tiny_cfg):
     MetadataCatalog.get("test_of_another_kind").evaluator_type = "captions"
     with pytest.raises(ConfigError, match="'captions', known are slots, panoptic"):
