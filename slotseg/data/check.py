@@ -116,7 +116,7 @@ def check_dataset(name: str, *, workers: int = 0, progress: bool = True) -> Data
         report.faults += unlisted_panoptic_files(name, entries)
         report.faults += [
             Fault.from_message(message, breaks_training=False)
-            for message in native_faults(name, progress)
+            for message in native_faults(name, progress, workers)
         ]
     return report
 

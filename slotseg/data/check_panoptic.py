@@ -56,7 +56,7 @@ def panoptic_classes(name: str) -> list[tuple[str, str]]:
     """(name, "thing" or "stuff") of every class; empty where nobody could say."""
     try:
         classes = class_set(name)
-    except ConfigError:
+    except (ConfigError, DatasetError):  # the latter where only the damaged file names them
         return []
     kinds = ["thing" if is_thing else "stuff" for is_thing in classes.is_thing]
     return list(zip(classes.names, kinds, strict=True))

@@ -253,6 +253,16 @@ def test_a_truncated_json_is_one_fault(good):
     assert told(report)[0].startswith("panoptic.json: damaged or cut short")
 
 
+def test_a_truncated_json_of_a_set_whose_classes_are_in_it_is_one_fault(good):
+    good.json.write_bytes(good.json.read_bytes()[:-40])
+    good.register(categories=None)
+    report = check_dataset(NAME, progress=False)
+    assert report.classes == [] and report.breaks_training
+    assert len(report.faults) == 1
+    assert told(report)[0].startswith("panoptic.json: damaged or cut short")
+    assert "faults that break training: 1" in format_report(report)
+
+
 def test_a_missing_folder_is_one_fault(good):
     good.folder.joinpath("images").rename(good.folder / "moved")
     good.register()

@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -163,6 +164,9 @@ def native_faults(name: str, progress: bool = True, num_workers: int = 1) -> Ite
     Yields:
         One line a fault: file, id, what is wrong. Nothing where the set has no tree of its own
         or only the converted files are there.
+
+    Raises:
+        DatasetError: a worker process died.
     """
     if name not in _SPLITS:
         return
@@ -178,9 +182,14 @@ def native_faults(name: str, progress: bool = True, num_workers: int = 1) -> Ite
     bar = tqdm(total=len(files), desc=title, unit=" files", disable=not progress)
     with bar, ProcessPoolExecutor(num_workers) if num_workers > 1 else nullcontext() as pool:
         work = functools.partial(_faults_of, split)
-        for faults in pool.map(work, files, chunksize=4) if pool else map(work, files):
-            yield from faults
-            bar.update()
+        try:
+            for faults in pool.map(work, files, chunksize=4) if pool else map(work, files):
+                yield from faults
+                bar.update()
+        except BrokenProcessPool as error:
+            raise DatasetError(
+                f"{title}: a worker process died, killed or out of memory; use fewer workers"
+            ) from error
     yield from split.other_faults()
 
 
