@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog
 
 import slotseg
 from slotseg.config import get_cfg
+from slotseg.engine.checkpoint import BEST
 from slotseg.errors import ConfigError
 
 # As weights: the model as its config builds it, which may load a pretrained one by itself.
@@ -123,8 +124,8 @@ def make_plan(
 
     Args:
         configs: YAML files, one a model.
-        output: folder; a run's own folder in it is named after the model and a hash of its config,
-            so that a changed config is a new run.
+        output: folder; a run's own folder in it is named after the model and a hash of its config
+            and its weights, so that a changed config or file is a new run.
         names: one a config; default: the names of the files.
         minutes: train each model for this long. None: score weights.
         weights: one a config; empty, or an empty entry: ``MODEL.WEIGHTS``, or else the trained
@@ -174,7 +175,10 @@ def make_plan(
         # What training starts from is part of the config.
         scored = "" if minutes is not None else chosen
         trained_in = "" if minutes is not None or scored else os.path.abspath(cfg.OUTPUT_DIR)
-        key = _key(cfg, minutes, scored, trained_in, evaluations, speed_images)
+        settings = [minutes, scored, trained_in, evaluations, speed_images]
+        if minutes is None:
+            settings.append(_state_of_weights(scored, trained_in))
+        key = _key(cfg, *settings)
         folder = os.path.join(output, f"{_file_name(name)}-{key}")
         jobs += [
             Job(
@@ -224,6 +228,18 @@ def _key(cfg: CfgNode, *settings: Any) -> str:
     neutral.OUTPUT_DIR, neutral.SEED = "", 0
     text = json.dumps([neutral.dump(), slotseg.__version__, *settings])
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
+
+
+def _state_of_weights(scored: str, trained_in: str) -> list[tuple[int, int] | None]:
+    """Size and time of the local files that would be scored: a name may get new content."""
+    if scored:
+        paths = [scored]
+    else:
+        paths = [os.path.join(trained_in, name) for name in (f"{BEST}.pth", "last_checkpoint")]
+    return [
+        (os.path.getsize(path), os.stat(path).st_mtime_ns) if os.path.isfile(path) else None
+        for path in paths
+    ]
 
 
 def _file_name(name: str) -> str:

@@ -295,5 +295,5 @@ def _published(figures: Published) -> list[str]:
     return [
         f"## Published, not measured here: {figures.title}",
         tabulate(cells, headers, tablefmt="github", disable_numparse=True),
-        figures.protocol,
+        f"{figures.protocol} Scores in percent.",
     ]

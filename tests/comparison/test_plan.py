@@ -70,6 +70,23 @@ def test_a_run_has_its_own_folder_for_every_setting(tiny_config, tmp_path):
     assert elsewhere == folder(minutes=1.0)
 
 
+def test_weights_that_were_written_anew_are_another_run(tiny_config, tmp_path):
+    def folder(**arguments):
+        return make_plan([tiny_config], str(tmp_path), **arguments).jobs[0].folder
+
+    weights, trained = tmp_path / "model.pth", tmp_path / "trained"
+    trained.mkdir()
+    in_run = {"overrides": ["OUTPUT_DIR", str(trained)]}
+    weights.write_bytes(b"first")
+    (trained / "last_checkpoint").write_text("model_0000001.pth")
+    before = [folder(weights=[str(weights)]), folder(**in_run)]
+    assert before == [folder(weights=[str(weights)]), folder(**in_run)]
+    weights.write_bytes(b"second")
+    (trained / "last_checkpoint").write_text("model_0000010.pth")
+    after = [folder(weights=[str(weights)]), folder(**in_run)]
+    assert all(a != b for a, b in zip(before, after, strict=True))
+
+
 def test_jobs_survive_their_file(tiny_config, tmp_path):
     plan = make_plan([tiny_config], str(tmp_path), seeds=[3], overrides=["SOLVER.BASE_LR", "0.5"])
     (job,) = plan.jobs
