@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "slotseg"
-MODEL = {"meta_arch", "backbone", "slots", "decoders", "losses"}
+MODEL = {"meta_arch", "backbone", "slots", "decoders", "heads", "losses"}
 # What a room must not import.
 FORBIDDEN = {
     "ops": MODEL | {"data", "engine", "evaluation", "visualization", "config"},
@@ -14,6 +14,7 @@ FORBIDDEN = {
     "backbone": {"slots", "decoders", "losses", "meta_arch", "data", "engine", "evaluation"},
     "slots": {"backbone", "decoders", "losses", "meta_arch", "data", "engine", "evaluation"},
     "decoders": {"backbone", "losses", "meta_arch", "data", "engine", "evaluation"},
+    "heads": {"backbone", "decoders", "losses", "meta_arch", "data", "engine", "evaluation"},
     "losses": {"backbone", "meta_arch", "data", "engine", "evaluation"},
     "data": MODEL | {"engine", "evaluation", "visualization"},
     "evaluation": MODEL | {"data", "engine", "visualization"},

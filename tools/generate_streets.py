@@ -9,7 +9,7 @@ import argparse
 import os
 
 import slotseg  # noqa: F401  first: it prepares the interpreter for Detectron2
-from slotseg.data.datasets.clevr import datasets_root
+from slotseg.data.datasets.root import datasets_root
 from slotseg.data.synthetic.street_trees import SPLITS, TREES
 from slotseg.data.synthetic.street_trees.convert import convert_street_split
 from slotseg.data.synthetic.street_trees.split import write_street_split

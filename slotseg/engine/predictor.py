@@ -76,8 +76,9 @@ class Predictor:
         names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1]
         self.mapper = build_mapper(self.cfg, False, names)
         self._panoptic = any(dataset_kind(name) == "panoptic" for name in names)
-        self._metadata = _class_metadata((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
         self.model = build_model(self.cfg)
+        # After the model, which has the training set's classes read where only its file names them.
+        self._metadata = _class_metadata((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
         if cfg.MODEL.WEIGHTS:
             load_weights(self.model, cfg.MODEL.WEIGHTS, trust_pickle=cfg.MODEL.TRUST_PICKLE)
 

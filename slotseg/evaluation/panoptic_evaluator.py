@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from slotseg.classes import ClassSet, class_set
+from slotseg.classes import class_set
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.evaluation.panoptic_export import CocoPanopticExport
 from slotseg.evaluation.panoptic_quality import PanopticCounts, SegmentMap, count_image
@@ -61,7 +61,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._dataset_name = dataset_name
         self._output_dir = output_dir
         self._images_expected = images_expected
-        self._classes = _load_classes(dataset_name)
+        self._classes = class_set(dataset_name)
         self._categories = {number: number for number in range(len(self._classes))}
         self._export = (
             CocoPanopticExport(output_dir, f"{dataset_name}_predictions", self._classes)
@@ -169,11 +169,3 @@ def _prediction(image_id: str, output: Mapping[str, Any]) -> SegmentMap:
         )
     ids = ids.detach().cpu().numpy() if hasattr(ids, "detach") else np.asarray(ids)
     return SegmentMap(ids, segments, source)
-
-
-def _load_classes(dataset_name: str) -> ClassSet:
-    # A set whose classes are in its JSON file knows them once it was loaded.
-    known = MetadataCatalog.get(dataset_name).get("stuff_classes")
-    if not known and dataset_name in DatasetCatalog.list():
-        DatasetCatalog.get(dataset_name)
-    return class_set(dataset_name)

@@ -61,8 +61,8 @@ def register_coco_panoptic(
         panoptic_root: folder of the PNGs.
         panoptic_json: the JSON file.
         categories: the classes, in the order of their contiguous numbers. None takes those of
-            the JSON file, in its order, when the set is used for the first time; until then
-            :func:`slotseg.classes.class_set` does not know them.
+            the JSON file, in its order, when the set is used for the first time, or when
+            :func:`slotseg.classes.class_set` is asked for them.
         image_name: where the path of an image is not its ``file_name``.
         how_to_get: what to do if files are missing; ends the error messages about that.
 
