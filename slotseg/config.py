@@ -252,7 +252,8 @@ def _add_monitoring(cfg: CfgNode) -> None:
     # The metric that chooses model_best, as the evaluator names it; higher is better.
     cfg.TEST.BEST_METRIC = "slots/ARI"
     # Inference: of two slots that claim the same pixels with a larger intersection over union than
-    # this, the weaker one is left out (slotseg/ops/mask_nms.py); 1 keeps all slots.
+    # this, the weaker one is left out (slotseg/ops/mask_nms.py); 1 keeps all slots. Only where
+    # MODEL.HEAD.NAME is empty: a head says itself which slots stand for nothing.
     cfg.TEST.MASK_NMS_IOU = 1.0
     # Where the scored masks come from: "decoder" or "attention".
     cfg.TEST.MASK_SOURCE = "decoder"

@@ -2,6 +2,6 @@
 
 from slotseg.meta_arch.huggingface import HFEoMT, HFMask2Former
 from slotseg.meta_arch.slotseg import SlotSeg
-from slotseg.meta_arch.stock import StockPanopticFPN
+from slotseg.meta_arch.stock import StockPanopticDeepLab, StockPanopticFPN
 
-__all__ = ["HFEoMT", "HFMask2Former", "SlotSeg", "StockPanopticFPN"]
+__all__ = ["HFEoMT", "HFMask2Former", "SlotSeg", "StockPanopticDeepLab", "StockPanopticFPN"]
