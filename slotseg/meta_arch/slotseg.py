@@ -15,6 +15,7 @@ from slotseg.decoders import Decoded, build_decoders
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.heads import build_head
 from slotseg.losses import TrainingStep, build_losses
+from slotseg.meta_arch.truth import paint
 from slotseg.ops.mask_nms import distinct_slots
 from slotseg.slots import PixelTokens, SlotState, build_slot_grouping, build_slot_initializer
 
@@ -260,9 +261,7 @@ def _without_crowd(x: dict[str, Any]) -> Tensor:
     segment_map, is_crowd = x["segment_map"], x.get("segment_is_crowd")
     if is_crowd is None or not is_crowd.any():
         return segment_map
-    # The last entry answers for index -1.
-    index = torch.arange(len(is_crowd)).masked_fill(is_crowd, -1)
-    return torch.cat([index, index.new_tensor([-1])])[segment_map]
+    return paint(segment_map, torch.arange(len(is_crowd)).masked_fill(is_crowd, -1), void=-1)
 
 
 def _stack_categories(batched_inputs: list[dict[str, Any]], device: torch.device) -> Tensor | None:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from slotseg.classes import IGNORE_LABEL, ClassSet
-from slotseg.errors import DatasetError
 from slotseg.meta_arch.stock.targets import center_targets, detection_targets, stuff_targets
-from slotseg.meta_arch.stock.truth import PanopticTruth
+from slotseg.meta_arch.truth import PanopticTruth
 
 # Things and stuff take turns, so that no two numberings agree by chance.
 CLASSES = ClassSet(
@@ -159,10 +158,3 @@ def test_centers_are_those_of_detectron2(segment_map, category, sigma, small_are
     for name, expected in theirs.items():
         assert mine[name].dtype == expected.dtype and mine[name].shape == expected.shape, name
         torch.testing.assert_close(mine[name], expected, rtol=1e-5, atol=1e-6, msg=name)
-
-
-def test_a_sample_without_panoptic_truth_is_named():
-    with pytest.raises(DatasetError, match=r"a\.png: has no segment_category.*DATASETS\.TRAIN"):
-        PanopticTruth.of(
-            {"file_name": "a.png", "segment_map": torch.zeros(2, 2)}, torch.device("cpu")
-        )

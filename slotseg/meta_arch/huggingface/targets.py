@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slotseg.meta_arch.stock.truth import PanopticTruth
+from slotseg.meta_arch.truth import PanopticTruth
 
 
 def mask_targets(

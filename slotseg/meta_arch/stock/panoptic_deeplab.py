@@ -14,7 +14,7 @@ from slotseg.classes import IGNORE_LABEL
 from slotseg.meta_arch.stock.classes import classes_for
 from slotseg.meta_arch.stock.segments import from_class_and_instance
 from slotseg.meta_arch.stock.targets import center_targets
-from slotseg.meta_arch.stock.truth import PanopticTruth
+from slotseg.meta_arch.truth import PanopticTruth
 
 # Image sides are padded to multiples of this where neither the config nor the backbone asks for
 # one: the heads' outputs are enlarged by whole factors and must then have the targets' size.

@@ -12,7 +12,7 @@ from slotseg.classes import IGNORE_LABEL, ClassSet
 from slotseg.meta_arch.stock.classes import classes_for
 from slotseg.meta_arch.stock.segments import from_merged_ids
 from slotseg.meta_arch.stock.targets import detection_targets, stuff_targets
-from slotseg.meta_arch.stock.truth import PanopticTruth
+from slotseg.meta_arch.truth import PanopticTruth
 
 
 @META_ARCH_REGISTRY.register()

@@ -7,7 +7,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor
 
 from slotseg.classes import IGNORE_LABEL, ClassSet
-from slotseg.meta_arch.stock.truth import PanopticTruth
+from slotseg.meta_arch.truth import PanopticTruth
 
 
 def detection_targets(truth: PanopticTruth, classes: ClassSet) -> Instances:

@@ -48,11 +48,25 @@ class PanopticTruth:
 
     def paint(self, value_of_segment: Tensor, void: int) -> Tensor:
         """``[h, w]``: every pixel gets the value ``[S]`` of its segment, void pixels ``void``."""
-        # Number -1 looks up the last entry.
-        return torch.cat([value_of_segment, value_of_segment.new_tensor([void])])[self.segment_map]
+        return paint(self.segment_map, value_of_segment, void)
 
     def areas(self) -> Tensor:
         """``[S]`` int64, pixels of each segment in the map."""
         return torch.bincount((self.segment_map + 1).flatten(), minlength=len(self.category) + 1)[
             1:
         ]
+
+
+def paint(segment_map: Tensor, value_of_segment: Tensor, void: int) -> Tensor:
+    """The values ``[S]`` of the segments at their pixels, ``void`` where there is none.
+
+    Args:
+        segment_map: int64 of any shape, the number of each pixel's segment, -1 for void.
+        value_of_segment: ``[S]``, of any type.
+        void: the value of void pixels.
+
+    Returns:
+        The shape of the map, the type of the values.
+    """
+    # Number -1 looks up the last entry.
+    return torch.cat([value_of_segment, value_of_segment.new_tensor([void])])[segment_map]
