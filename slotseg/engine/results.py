@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from slotseg.evaluation.quality_table import PANOPTIC, QUALITIES, quality_table
+from slotseg.evaluation.quality_table import PANOPTIC, QUALITIES, percent_text, quality_table
 from slotseg.files import write_atomically
 
 RESULTS_FILE = "results.json"
@@ -63,7 +63,7 @@ def _panoptic_table(dataset: str, scores: Mapping[str, Any]) -> str:
     """All, things and stuff; the evaluator logs every class."""
     table = quality_table(scores)
     title = f"{dataset}: panoptic quality in percent, {table.setting}".rstrip(", ")
-    cells = [[row.name, *(_percent(row.scores[q]) for q in QUALITIES)] for row in table.groups]
+    cells = [[row.name, *(percent_text(row.scores[q]) for q in QUALITIES)] for row in table.groups]
     return f"{title}\n\n{_tabulate(cells, ['classes', *QUALITIES])}"
 
 
@@ -82,7 +82,3 @@ def _cell(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -17,9 +17,15 @@ from slotseg.evaluation.panoptic_quality import (
     class_qualities,
     group_quality,
 )
+from slotseg.evaluation.quality_table import (
+    GROUP_SUFFIXES,
+    QUALITIES,
+    percent_text,
+    setting_text,
+)
 from slotseg.files import write_atomically
 
-_COLUMNS = ("PQ", "SQ", "RQ", "TP", "FP", "FN")
+_COLUMNS = (*QUALITIES, "TP", "FP", "FN")
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,12 @@ class PanopticReport:
     ) -> PanopticReport:
         """Scores of all classes and groups of ``classes``, whose order the counts have."""
         qualities = class_qualities(counts)
-        groups = {"all": group_quality(qualities)}
-        for name, members in (("things", classes.things), ("stuff", classes.stuff)):
-            if members:
-                groups[name] = group_quality(qualities[number] for number in members)
+        members = {"all": range(len(classes)), "things": classes.things, "stuff": classes.stuff}
+        groups = {
+            name: group_quality(qualities[number] for number in members[name])
+            for name in GROUP_SUFFIXES
+            if members[name]
+        }
         return cls(classes, qualities, groups, counts.images, images_expected)
 
     def scores(self) -> dict[str, float]:
@@ -61,7 +69,7 @@ class PanopticReport:
         """
         scores: dict[str, float] = {}
         for name, quality in self.groups.items():
-            scores.update(_percent(quality, "" if name == "all" else f"_{name}"))
+            scores.update(_percent(quality, GROUP_SUFFIXES[name]))
         scores["classes"] = float(self.groups["all"].classes)
         scores["images"] = float(self.images)
         scores["images_expected"] = float(self.images_expected)
@@ -69,18 +77,19 @@ class PanopticReport:
             scores.update(_percent(quality, f"-{name}"))
         return scores
 
-    def table(self) -> str:
-        """One line a class, then the groups; percent with one decimal, "-" where undefined."""
+    def table(self, *, groups: bool = True) -> str:
+        """One line a class, then, if wanted, the groups; see :func:`percent_text`."""
         kinds = ["thing" if thing else "stuff" for thing in self.classes.is_thing]
         rows = [
             [name, kind, *_cells(quality)]
             for name, kind, quality in zip(self.classes.names, kinds, self.per_class, strict=True)
         ]
-        rows.append([""] * len(rows[0]))
-        rows += [
-            [name, f"{quality.classes} classes", *_cells(quality)]
-            for name, quality in self.groups.items()
-        ]
+        if groups:
+            rows.append([""] * len(rows[0]))
+            rows += [
+                [name, f"{quality.classes} classes", *_cells(quality)]
+                for name, quality in self.groups.items()
+            ]
         return tabulate(
             rows,
             headers=["class", "", *_COLUMNS],
@@ -89,9 +98,8 @@ class PanopticReport:
         )
 
     def setting(self) -> str:
-        """What was scored, in words; a part of a set is called one."""
-        part = "" if self.images == self.images_expected else f" of {self.images_expected}"
-        return f"{self.images}{part} images, {self.groups['all'].classes} classes"
+        """What was scored, in words, see :func:`setting_text`."""
+        return setting_text(self.groups["all"].classes, self.images, self.images_expected)
 
     def write_json(self, path: str) -> None:
         """Write all scores and counts, atomically; undefined scores are null.
@@ -120,13 +128,12 @@ class PanopticReport:
 
 
 def _percent(quality: ClassQuality | GroupQuality, suffix: str) -> dict[str, float]:
-    values = {"PQ": quality.pq, "SQ": quality.sq, "RQ": quality.rq}
-    return {f"{name}{suffix}": 100.0 * value for name, value in values.items()}
+    values = (quality.pq, quality.sq, quality.rq)
+    return {f"{name}{suffix}": 100.0 * value for name, value in zip(QUALITIES, values, strict=True)}
 
 
 def _cells(quality: ClassQuality | GroupQuality) -> list[str]:
-    scores = (quality.pq, quality.sq, quality.rq)
-    percent = ["-" if math.isnan(score) else f"{100 * score:.1f}" for score in scores]
+    percent = [percent_text(value) for value in _percent(quality, "").values()]
     return percent + [str(count) for count in (quality.tp, quality.fp, quality.fn)]
 
 

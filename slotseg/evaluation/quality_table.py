@@ -24,7 +24,26 @@ QUALITY_DEFINITIONS: dict[str, str] = {
     "crowd region of its class is no false positive, and crowd regions are never missed.",
 }
 QUALITIES = ("PQ", "SQ", "RQ")
-_GROUPS = {"all": "", "things": "_things", "stuff": "_stuff"}
+# Groups of classes in the order they are shown, and how the names of their flat scores end.
+GROUP_SUFFIXES = {"all": "", "things": "_things", "stuff": "_stuff"}
+
+
+def percent_text(value: float) -> str:
+    """A score in percent with two decimals; "-" where it is not defined."""
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def setting_text(
+    num_classes: int | None = None, images: int | None = None, images_expected: int | None = None
+) -> str:
+    """What was scored, in words, as far as it is known; a part of a set is called one."""
+    parts = []
+    if num_classes is not None:
+        parts.append(f"{num_classes} classes")
+    if images is not None:
+        of_all = "" if images_expected in (None, images) else f" of {images_expected}"
+        parts.append(f"{images}{of_all} images")
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -59,18 +78,8 @@ class QualityTable:
 
     @property
     def setting(self) -> str:
-        """Classes and images in words; a part of a set is called one."""
-        parts = []
-        if self.num_classes is not None:
-            parts.append(f"{self.num_classes} classes")
-        if self.images is not None:
-            of_all = (
-                f" of {self.images_expected}"
-                if self.images_expected is not None and self.images_expected != self.images
-                else ""
-            )
-            parts.append(f"{self.images}{of_all} images")
-        return ", ".join(parts)
+        """Classes and images in words, see :func:`setting_text`."""
+        return setting_text(self.num_classes, self.images, self.images_expected)
 
 
 def quality_table(scores: Mapping[str, Any]) -> QualityTable:
@@ -80,7 +89,7 @@ def quality_table(scores: Mapping[str, Any]) -> QualityTable:
         scores: ``{"PQ": ..., "PQ_things": ..., "PQ-car": ..., "classes": ...}``; ``None`` and NaN
             say that a score is not defined.
     """
-    groups = [QualityRow(name, _row(scores, suffix)) for name, suffix in _GROUPS.items()]
+    groups = [QualityRow(name, _row(scores, suffix)) for name, suffix in GROUP_SUFFIXES.items()]
     named = dict.fromkeys(
         key.partition("-")[2]
         for key in scores

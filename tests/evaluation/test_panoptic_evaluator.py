@@ -62,9 +62,12 @@ def test_a_subset_is_allowed_and_counted(panoptic_files, registered, caplog):
     with caplog.at_level(logging.INFO, logger="slotseg.evaluation.panoptic_evaluator"):
         scores = feed(PanopticQualityEvaluator(name), pairs(files)[:4]).evaluate()["panoptic"]
     assert (scores["images"], scores["images_expected"]) == (4.0, 6.0)
-    assert f"{name}: panoptic quality in percent, 4 of 6 images" in caplog.text
+    assert f"{name}: panoptic quality of every class in percent, " in caplog.text
+    assert " classes, 4 of 6 images\n" in caplog.text
     for category in files.categories:
         assert f"\n{category.name} " in caplog.text
+    # Groups are shown by whoever asked for the scores.
+    assert "\nall " not in caplog.text
 
 
 def test_scores_are_written_with_all_classes(panoptic_files, registered, tmp_path):

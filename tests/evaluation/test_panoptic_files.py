@@ -93,7 +93,7 @@ def test_a_subset_is_scored_only_when_it_is_asked_for(panoptic_files):
         evaluate_files(*files.paths)
     part = evaluate_files(*files.paths, allow_subset=True)
     assert (part.images, part.images_expected) == (3, 6)
-    assert part.setting().startswith("3 of 6 images")
+    assert part.setting().endswith(" classes, 3 of 6 images")
     files.content["gt"]["annotations"] = files.content["gt"]["annotations"][1:4]
     files.write_json()
     with pytest.raises(DatasetError, match=r"predictions for unknown 1 images \(elsewhere\)"):
@@ -133,6 +133,8 @@ def test_a_class_that_never_occurs_is_left_out_of_the_mean(panoptic_files):
     assert scores["classes"] == 4.0
     assert "unicorn" in report.table()
     assert "nan" not in report.table()
+    assert "\nthings " in report.table()
+    assert "\nthings " not in report.table(groups=False)
 
 
 def test_report_as_json_has_every_number(panoptic_files):
