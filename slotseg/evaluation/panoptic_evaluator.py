@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
@@ -64,7 +64,12 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._classes = class_set(dataset_name)
         self._categories = {number: number for number in range(len(self._classes))}
         self._export = (
-            CocoPanopticExport(output_dir, f"{dataset_name}_predictions", self._classes)
+            CocoPanopticExport(
+                output_dir,
+                f"{dataset_name}_predictions",
+                self._classes,
+                MetadataCatalog.get(dataset_name).get("image_root", ""),
+            )
             if export_coco
             else None
         )

@@ -23,16 +23,19 @@ class CocoPanopticExport:
     most programs look for. Every rank of a run writes its own PNGs; one writes the JSON.
     """
 
-    def __init__(self, output_dir: str, name: str, classes: ClassSet) -> None:
+    def __init__(self, output_dir: str, name: str, classes: ClassSet, image_root: str = "") -> None:
         """
         Args:
             output_dir: where the folder and the file go.
             name: of both.
             classes: of the data set, to write its own category ids.
+            image_root: folder of the images, as it was registered; images are named by their path
+                in it. Of those outside, and without such a folder, only the base name is written.
         """
         self.folder = os.path.join(output_dir, name)
         self.json_file = os.path.join(output_dir, f"{name}.json")
         self._classes = classes
+        self._image_root = image_root
 
     def write_image(
         self,
@@ -62,7 +65,7 @@ class CocoPanopticExport:
             raise DatasetError(f"prediction for image {image_id}: {error}") from error
         return {
             "image_id": image_id,
-            "image_file": os.path.basename(str(image.get("file_name", ""))),
+            "image_file": self._name_of(str(image.get("file_name", ""))),
             "size": ids.shape,
             "file_name": file_name,
             "segments_info": [
@@ -73,6 +76,13 @@ class CocoPanopticExport:
                 for segment in segments
             ],
         }
+
+    def _name_of(self, path: str) -> str:
+        """Path under the image folder: frames of different sequences share their base names."""
+        root = self._image_root.rstrip("/")
+        # Registered folders may be relative to one that only whoever reads the images knows.
+        _, found, inside = path.partition(f"{root}/") if root else ("", "", "")
+        return inside if found else os.path.basename(path)
 
     def write_json(self, images: Sequence[Mapping[str, Any]]) -> None:
         """Write the JSON of all ranks' images, atomically.

@@ -98,6 +98,23 @@ def test_export_is_a_submission_that_scores_the_same(panoptic_files, registered,
     assert content["images"][0]["height"] == 24
 
 
+@pytest.mark.parametrize("image_root", ["images", "images/", ""])
+def test_exported_images_are_named_by_their_path_in_the_set(
+    panoptic_files, registered, tmp_path, image_root
+):
+    files = panoptic_files(images=7)
+    name, output_dir = registered(files), str(tmp_path)
+    MetadataCatalog.get(name).set(image_root=image_root)
+    evaluator = PanopticQualityEvaluator(name, output_dir=output_dir, export_coco=True)
+    items = [({**x, "file_name": f"/data/{x['file_name']}"}, y) for x, y in pairs(files)]
+    feed(evaluator, items).evaluate()
+    content = json.loads((tmp_path / f"{name}_predictions.json").read_text())
+    inside = {f"{entry['id']}.jpg" for entry in content["images"]}
+    assert len(inside) == 7
+    expected = inside if image_root else {path.rpartition("/")[2] for path in inside}
+    assert {entry["file_name"] for entry in content["images"]} == expected
+
+
 def test_export_of_numbered_images_has_numbers(panoptic_files, registered, tmp_path):
     files = panoptic_files(images=3)
     for side in ("gt", "pred"):
