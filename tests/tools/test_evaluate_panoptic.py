@@ -50,9 +50,9 @@ def test_table_and_file(start_tool, arguments, tmp_path):
     assert run.finish() == 0, run.err
     lines = [line.split() for line in run.out.splitlines()]
     assert "Panoptic quality in percent, 2 classes, 1 of 2 images" in run.out
-    assert ["car", "thing", "100.0", "100.0", "100.0", "1", "0", "0"] in lines
-    assert ["road", "stuff", "0.0", "0.0", "0.0", "0", "1", "1"] in lines
-    assert ["all", "2", "classes", "50.0", "50.0", "50.0", "1", "1", "1"] in lines
+    assert ["car", "thing", "100.00", "100.00", "100.00", "1", "0", "0"] in lines
+    assert ["road", "stuff", "0.00", "0.00", "0.00", "0", "1", "1"] in lines
+    assert ["all", "2", "classes", "50.00", "50.00", "50.00", "1", "1", "1"] in lines
     assert json.loads((tmp_path / "out" / "s.json").read_text())["groups"]["all"]["pq"] == 0.5
 
 
