@@ -39,7 +39,8 @@ class Prediction:
         segments_info: one dict a segment, with ``id`` and, where segments have no class, ``slot``,
             else ``category_id`` (contiguous) and ``isthing``.
         metadata: names and colours of the classes; None where segments have none.
-        masks: float32 ``[K, h, w]``, softmax over K, one mask a slot; None: no slots.
+        masks: float32 ``[K, h, w]``, softmax over K, one mask a slot, those that the segments come
+            from; None: no slots.
         reconstruction: uint8 ``[h, w, 3]`` RGB; None where no decoder makes one.
     """
 
@@ -112,14 +113,15 @@ class Predictor:
             ConfigError: the model gives no masks of the kind that ``TEST.MASK_SOURCE`` names.
         """
         output = self._run(item)
-        from_attention = self.cfg.TEST.MASK_SOURCE == "attention"
+        # Panoptic segments are the head's, whose masks are the first decoder's.
+        from_attention = self.cfg.TEST.MASK_SOURCE == "attention" and not self._panoptic
         masks = output.get("attention" if from_attention else "slot_masks")
         if masks is None and not self._panoptic:
             raise ConfigError(
                 f"TEST.MASK_SOURCE: the model gives no {self.cfg.TEST.MASK_SOURCE} masks; choose "
                 "the other source"
             )
-        if from_attention and not self._panoptic:
+        if from_attention:
             segments = attention_segments(masks, tuple(item["image"].shape[1:]))
             info = [{"id": int(i), "slot": int(i) - 1} for i in segments.unique()]
         else:

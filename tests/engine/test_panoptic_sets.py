@@ -137,6 +137,9 @@ def test_predictions_have_the_size_and_the_classes_of_the_set(street_cfg, street
     assert prediction.metadata is MetadataCatalog.get("cityscapes_generated_train")
     assert prediction.masks.shape[0] == 5
     assert torch.equal(predictor(pixels)["panoptic_seg"][0], prediction.output["panoptic_seg"][0])
+    # The masks are those that the segments come from, whatever slot scores are asked for.
+    attention = Predictor(street_cfg("TEST.MASK_SOURCE", "attention")).predict_file(str(image))
+    assert np.array_equal(attention.masks, attention.output["slot_masks"].numpy())
     # Slots without classes are shown as slots.
     free = Predictor(street_cfg("MODEL.HEAD.NAME", "")).predict_file(str(image))
     assert free.metadata is None
