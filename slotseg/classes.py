@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from slotseg.errors import ConfigError
@@ -111,3 +112,18 @@ def class_set(dataset_name: str) -> ClassSet:
         is_thing=tuple(c in thing_numbers for c in range(len(names))),
         dataset_ids=tuple(dataset_id_of[c] for c in range(len(names))),
     )
+
+
+def training_classes(cfg: CfgNode) -> ClassSet:
+    """The classes that a model is built for: those of the first set of ``DATASETS.TRAIN``.
+
+    Raises:
+        ConfigError: there is no such set, or see :func:`class_set`.
+        DatasetError: see :func:`class_set`.
+    """
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError(
+            f"DATASETS.TRAIN is empty, and {cfg.MODEL.META_ARCHITECTURE} takes its classes from "
+            "the first set there; name the set that it is, or was, trained on"
+        )
+    return class_set(cfg.DATASETS.TRAIN[0])

@@ -1,7 +1,8 @@
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from pytest import raises
 
-from slotseg.classes import Category, class_set, set_class_metadata
+from slotseg.classes import Category, class_set, set_class_metadata, training_classes
+from slotseg.config import get_cfg
 from slotseg.errors import ConfigError
 
 CATEGORIES = [
@@ -40,3 +41,12 @@ def test_separately_numbered_sets_are_refused():
         class_set("test_classes_separate")
     with raises(ConfigError):
         class_set("test_classes_nobody_registered_this")
+
+
+def test_a_model_has_the_classes_of_its_first_training_set():
+    set_class_metadata("test_classes_first", CATEGORIES)
+    names = "('test_classes_first', 'test_classes_second')"
+    cfg = get_cfg(overrides=["DATASETS.TRAIN", names])
+    assert training_classes(cfg) == class_set("test_classes_first")
+    with raises(ConfigError, match=r"DATASETS\.TRAIN is empty, and SlotSeg takes its classes"):
+        training_classes(get_cfg())

@@ -6,7 +6,6 @@ from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 from torch import nn
 
-from slotseg.errors import ConfigError
 from slotseg.slots.build import look_up
 
 HEAD_REGISTRY = Registry("HEAD")
@@ -21,9 +20,4 @@ def build_head(cfg: CfgNode) -> nn.Module | None:
     name = cfg.MODEL.HEAD.NAME
     if not name:
         return None
-    if not cfg.DATASETS.TRAIN:
-        raise ConfigError(
-            f"MODEL.HEAD.NAME is {name}, but DATASETS.TRAIN is empty; the classes are those of "
-            "its first set"
-        )
     return look_up(HEAD_REGISTRY, name, "MODEL.HEAD.NAME")(cfg)

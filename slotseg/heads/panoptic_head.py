@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from slotseg.classes import class_set
+from slotseg.classes import training_classes
 from slotseg.heads.build import HEAD_REGISTRY
 from slotseg.heads.panoptic_inference import panoptic_inference
 from slotseg.slots.state import SlotState
@@ -56,7 +56,7 @@ class PanopticHead(nn.Module):
         """The classes are those of the first set of ``DATASETS.TRAIN``."""
         return {
             "slot_dim": cfg.MODEL.SLOTS.DIM,
-            "is_thing": class_set(cfg.DATASETS.TRAIN[0]).is_thing,
+            "is_thing": training_classes(cfg).is_thing,
             "object_threshold": cfg.MODEL.HEAD.OBJECT_THRESHOLD,
             "min_area": cfg.MODEL.HEAD.MIN_AREA,
         }

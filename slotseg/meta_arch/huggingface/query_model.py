@@ -11,8 +11,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from slotseg.classes import class_set
-from slotseg.errors import ConfigError
+from slotseg.classes import training_classes
 from slotseg.heads.panoptic_inference import panoptic_inference
 from slotseg.meta_arch.huggingface.network import build_network
 from slotseg.meta_arch.huggingface.targets import mask_targets
@@ -63,18 +62,12 @@ class HFQueryModel(nn.Module):
         """Build from ``cfg.MODEL.HUGGINGFACE`` and the classes of the first training set.
 
         Raises:
-            ConfigError: no training set is named, or see :func:`build_network`.
+            ConfigError: see :func:`training_classes` and :func:`build_network`.
         """
-        if not cfg.DATASETS.TRAIN:
-            raise ConfigError(
-                f"DATASETS.TRAIN is empty, and {cfg.MODEL.META_ARCHITECTURE} takes its classes "
-                "from the first set there"
-            )
-        name = cfg.DATASETS.TRAIN[0]
-        classes = class_set(name)
+        classes = training_classes(cfg)
         options = cfg.MODEL.HUGGINGFACE
         return {
-            "network": build_network(cls.model_type, options, classes.names, name),
+            "network": build_network(cls.model_type, options, classes.names, cfg.DATASETS.TRAIN[0]),
             "is_thing": classes.is_thing,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
-from slotseg.classes import ClassSet, class_set
+from slotseg.classes import ClassSet, training_classes
 from slotseg.errors import ConfigError
 
 
@@ -12,18 +12,12 @@ def classes_for(cfg: CfgNode) -> ClassSet:
     """The classes of the first set of ``DATASETS.TRAIN``.
 
     Raises:
-        ConfigError: there is no such set, or it has no panoptic classes or no things among them.
+        ConfigError: see :func:`training_classes`, or there are no things among them.
     """
-    if not cfg.DATASETS.TRAIN:
-        raise ConfigError(
-            f"DATASETS.TRAIN is empty, and {cfg.MODEL.META_ARCHITECTURE} takes its classes from "
-            "the first set there"
-        )
-    name = cfg.DATASETS.TRAIN[0]
-    classes = class_set(name)
+    classes = training_classes(cfg)
     if not classes.things:
         raise ConfigError(
-            f"DATASETS.TRAIN: {name} has no thing classes, and {cfg.MODEL.META_ARCHITECTURE} finds "
-            "segments around things; use a semantic model"
+            f"DATASETS.TRAIN: {cfg.DATASETS.TRAIN[0]} has no thing classes, and "
+            f"{cfg.MODEL.META_ARCHITECTURE} finds segments around things; use a semantic model"
         )
     return classes
