@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.projects.panoptic_deeplab import add_panoptic_deeplab_config
 
 from slotseg.errors import ConfigError
@@ -49,6 +50,16 @@ def get_cfg(config_file: str | None = None, overrides: list[Any] | tuple[Any, ..
         with _explain_config_errors(cfg, source="the command line"):
             cfg.merge_from_list(list(overrides))
     return cfg
+
+
+def has_slots(meta_architecture: str) -> bool:
+    """Whether the model of this name has ``MODEL.SLOTS``: :class:`SlotSeg` or what is built on it.
+
+    A registered class says so by an attribute ``has_slots``; an unknown name has none.
+    """
+    if meta_architecture not in META_ARCH_REGISTRY:
+        return False
+    return getattr(META_ARCH_REGISTRY.get(meta_architecture), "has_slots", False)
 
 
 def _add_input(cfg: CfgNode) -> None:

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import log_first_n
 from torch.utils.data import DataLoader, Dataset
 
+from slotseg.config import has_slots
 from slotseg.data.mappers import Mapper, build_mapper
 from slotseg.data.sampling import EvaluationOrder, TrainingOrder, sample_seed
 from slotseg.data.transport import pack, unpack
@@ -276,7 +277,7 @@ def _warn_about(dicts: list[dict[str, Any]], names: str, cfg: CfgNode) -> None:
         )
     num_slots = cfg.MODEL.SLOTS.NUM_SLOTS
     # Other models find segments by other means.
-    if cfg.MODEL.META_ARCHITECTURE != "SlotSeg":
+    if not has_slots(cfg.MODEL.META_ARCHITECTURE):
         return
     if crowded := sum(count > num_slots for count in counts):
         what = (

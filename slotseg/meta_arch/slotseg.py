@@ -38,6 +38,9 @@ class SlotSeg(nn.Module):
         channels_last: keep images in channels_last memory order.
     """
 
+    # For data and reports, which know a model by its name only: slotseg.config.has_slots.
+    has_slots = True
+
     @configurable
     def __init__(
         self,

@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 from detectron2.utils.file_io import PathManager
 
+from slotseg.config import has_slots
 from slotseg.errors import DatasetError
 from slotseg.evaluation.quality_table import PANOPTIC
 
 # Task name of slot scores in results.json.
 SLOTS = "slots"
-# Meta-architectures without slots have no slot monitor.
-_WITH_SLOTS = "SlotSeg"
+_MONITOR_FILE = "monitor.jsonl"
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class RunFolder:
 
     @property
     def has_slots(self) -> bool:
-        """Whether the model is one with slots, as far as the config tells."""
-        return _has_slots(self.config)
+        """Whether the model is one with slots: its slots were monitored, or its config says so."""
+        return bool(self.monitor) or _may_have_slots(self.config)
 
     @property
     def name(self) -> str:
@@ -84,11 +84,9 @@ def read_run_folder(path: str) -> RunFolder:
     results = reader.json("results.json", "the final scores")
     run = reader.json("run.json", "the command line, versions and machine")
     config = reader.parse_yaml(config_text)
-    monitor = (
-        reader.json_lines("monitor.jsonl", "the slot monitor's verdicts")
-        if _has_slots(config)
-        else []
-    )
+    # Only models with slots have a monitor; one that is not registered here is known by its file.
+    monitored = PathManager.isfile(os.path.join(path, _MONITOR_FILE)) or _may_have_slots(config)
+    monitor = reader.json_lines(_MONITOR_FILE, "the slot monitor's verdicts") if monitored else []
     if reader.found == 0:
         raise DatasetError(
             f"{path}: not the folder of a training run (no config.yaml, metrics.json, "
@@ -184,10 +182,11 @@ def _parse_json(text: str) -> Any:
         return None
 
 
-def _has_slots(config: dict[str, Any]) -> bool:
+def _may_have_slots(config: dict[str, Any]) -> bool:
+    """True also where the config does not name the model."""
     model = config.get("MODEL")
     kind = model.get("META_ARCHITECTURE") if isinstance(model, dict) else None
-    return kind in (None, _WITH_SLOTS)
+    return kind is None or has_slots(str(kind))
 
 
 def _task_results(results: dict[str, Any], task: str) -> dict[str, dict[str, float]]:

@@ -292,6 +292,9 @@ def test_crowded_and_empty_scenes_are_counted_once(
     with caplog.at_level(logging.WARNING, logger="slotseg.data.loader"):
         for _ in range(3):
             build_test_loader(make_cfg(MODEL__SLOTS__NUM_SLOTS=7), VAL)
+        # Models without slots have no number of them.
+        cfg = make_cfg(MODEL__SLOTS__NUM_SLOTS=6, MODEL__META_ARCHITECTURE="StockPanopticFPN")
+        build_test_loader(cfg, VAL)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
     assert f"{VAL}: 2 of 6 images have no objects" in messages[0]

@@ -50,6 +50,26 @@ def test_a_resumed_and_killed_run(tmp_path):
     assert missing == ["config.yaml", "results.json", "run.json", "monitor.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "monitored", "expected"),
+    [
+        ("SlotSeg", False, True),
+        ("StockPanopticFPN", False, False),
+        ("RegisteredElsewhere", False, False),
+        ("RegisteredElsewhere", True, True),
+    ],
+)
+def test_slots_are_known_by_the_model_or_by_its_monitor(tmp_path, kind, monitored, expected):
+    (tmp_path / "config.yaml").write_text(f"MODEL: {{META_ARCHITECTURE: {kind}}}\n")
+    if monitored:
+        (tmp_path / "monitor.jsonl").write_text('{"iteration": 9}\n')
+    run = read_run_folder(str(tmp_path))
+    assert run.has_slots is expected
+    assert len(run.monitor) == monitored
+    noted = any(note.startswith("monitor.jsonl is missing") for note in run.notes)
+    assert noted == (expected and not monitored)
+
+
 def test_damaged_files_are_named_not_raised(tmp_path):
     (tmp_path / "config.yaml").write_text("a: [1\n")
     (tmp_path / "results.json").write_text("{")
