@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.data import DatasetCatalog
 from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
@@ -29,6 +28,7 @@ from slotseg.evaluation.panoptic_quality import (
     count_image,
     group_quality,
 )
+from slotseg.ops.resize import resize_ids
 from slotseg.panoptic_png import read_id_map
 from slotseg.visualization import Example, choose_images, read_run_folder, write_report
 from slotseg.visualization.panoptic_examples import PanopticExample, Segments
@@ -114,7 +114,7 @@ def _example(predictor: Predictor, entry: dict[str, Any], group: str) -> Example
     truth = item.get("segment_map")
     if truth is not None and truth.shape != prediction.segments.shape:
         # Segments without classes on a panoptic set: predicted at the size of the file.
-        item = {**item, "segment_map": _nearest(truth, prediction.segments.shape)}
+        item = {**item, "segment_map": resize_ids(truth, prediction.segments.shape)}
         truth = item["segment_map"]
     return Example(
         name=item["file_name"],
@@ -159,11 +159,6 @@ def _image_quality(
     )
     quality = group_quality(class_qualities(counts))
     return {"PQ": 100 * quality.pq, "SQ": 100 * quality.sq, "RQ": 100 * quality.rq}
-
-
-def _nearest(segment_map: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    resized = F.interpolate(segment_map[None, None].double(), tuple(size), mode="nearest-exact")
-    return resized[0, 0].to(segment_map.dtype)
 
 
 def _scores(segments: torch.Tensor, item: dict[str, Any]) -> dict[str, float]:

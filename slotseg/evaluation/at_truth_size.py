@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch.nn.functional as F
 from detectron2.evaluation import DatasetEvaluator
-from torch import Tensor
+
+from slotseg.ops.resize import resize_ids
 
 
 class AtTruthSize(DatasetEvaluator):
@@ -46,11 +46,4 @@ def _fit(item: Mapping[str, Any], output: Mapping[str, Any]) -> Mapping[str, Any
     if truth is None:
         return output
     ids, segments_info = output["panoptic_seg"]
-    return {**output, "panoptic_seg": (_resized(ids, tuple(truth.shape)), segments_info)}
-
-
-def _resized(ids: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(ids.shape) == size:
-        return ids
-    # float64 holds every 32-bit id exactly; "nearest-exact" takes the pixel at the centre.
-    return F.interpolate(ids[None, None].double(), size, mode="nearest-exact")[0, 0].to(ids.dtype)
+    return {**output, "panoptic_seg": (resize_ids(ids, tuple(truth.shape)), segments_info)}
