@@ -19,7 +19,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from slotseg.errors import DatasetError
-from slotseg.files import write_atomically
+from slotseg.files import name_fault, write_atomically
 
 FORMAT = "slotseg-scenes"
 VERSION = 1
@@ -311,11 +310,8 @@ def _find_scene_problem(scene: Any) -> str | None:
         name = scene[key]
         if key == "mask" and name is None:
             continue
-        if not isinstance(name, str) or not name or "\n" in name:
-            return f'"{key}" is {name!r}, expected a file name'
-        # A data set must not be able to point outside of its own folder.
-        if name.startswith("/") or ".." in PurePosixPath(name).parts or "://" in name:
-            return f'"{key}" is {name!r}, expected a path inside the folder'
+        if fault := name_fault(key, name):
+            return fault
     objects = scene["objects"]
     if not isinstance(objects, list) or not all(isinstance(entry, dict) for entry in objects):
         return '"objects" is not a list of objects with attributes'

@@ -15,6 +15,7 @@ from slotseg.classes import ClassSet
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.evaluation.panoptic_quality import PanopticCounts, SegmentMap, count_image
 from slotseg.evaluation.panoptic_report import PanopticReport
+from slotseg.files import name_fault
 from slotseg.panoptic_png import read_id_map
 
 _EXAMPLES = 3
@@ -108,7 +109,6 @@ def _by_image(path: str, annotations: list[Any]) -> dict[str, dict[str, Any]]:
         if (
             not isinstance(annotation, dict)
             or not isinstance(annotation.get("image_id"), int | str)
-            or not isinstance(annotation.get("file_name"), str)
             or not isinstance(annotation.get("segments_info"), list)
             or not all(isinstance(segment, dict) for segment in annotation["segments_info"])
         ):
@@ -116,6 +116,8 @@ def _by_image(path: str, annotations: list[Any]) -> dict[str, dict[str, Any]]:
                 f"{path}: annotation {index} is not one of COCO panoptic format; expected "
                 '"image_id", "file_name" and "segments_info"'
             )
+        if fault := name_fault("file_name", annotation.get("file_name")):
+            raise DatasetError(f"{path}: annotation {index}: {fault}")
         image_id = str(annotation["image_id"])
         if image_id in found:
             raise DatasetError(f"{path}: image {image_id} has two annotations; remove one")

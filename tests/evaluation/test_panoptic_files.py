@@ -220,6 +220,11 @@ def test_json_files_of_other_kinds_are_refused(panoptic_files):
         fault(side, '{"annotations": {}}', 'has no list "annotations"')
         content = files.content[side] | {"annotations": [{"image_id": 1}]}
         fault(side, json.dumps(content), "annotation 0 is not one of COCO panoptic format")
+        for name in ("../a.png", "/a.png", "s3://a/b.png"):
+            first = {**files.content[side]["annotations"][0], "file_name": name}
+            content = files.content[side] | {"annotations": [first]}
+            message = f'annotation 0: "file_name" is {name!r}, expected a path inside the folder'
+            fault(side, json.dumps(content), message)
     truth = files.content["gt"]
     person = truth["categories"][0]
     for categories, message in (

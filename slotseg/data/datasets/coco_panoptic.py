@@ -19,7 +19,6 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -28,6 +27,7 @@ from detectron2.utils.file_io import PathManager
 from slotseg.classes import Category, set_class_metadata
 from slotseg.data.datasets.root import resolve, root_hint, shown
 from slotseg.errors import DatasetError
+from slotseg.files import name_fault
 
 ImageName = Callable[[dict[str, Any]], str]
 """From an entry of ``images`` to the path of its image under the image root."""
@@ -329,7 +329,7 @@ def _image_fault(image: Any) -> str | None:
     for key in ("height", "width"):
         if type(image.get(key)) is not int or image[key] < 1:
             return f'"{key}" of image {image["id"]} is {image.get(key)!r}, expected pixels'
-    return _name_fault(image.get("file_name"))
+    return name_fault("file_name", image.get("file_name"))
 
 
 def _annotation_fault(entry: Any) -> str | None:
@@ -339,16 +339,7 @@ def _annotation_fault(entry: Any) -> str | None:
         return (
             f'no list "segments_info" for image {entry["image_id"]}; is this a file for detection?'
         )
-    return _name_fault(entry.get("file_name"))
-
-
-def _name_fault(name: Any) -> str | None:
-    if not isinstance(name, str) or not name or "\n" in name:
-        return f'"file_name" is {name!r}, expected the name of a file'
-    # A data set must not be able to point outside of its own folder.
-    if name.startswith("/") or ".." in PurePosixPath(name).parts or "://" in name:
-        return f'"file_name" is {name!r}, expected a path inside the folder'
-    return None
+    return name_fault("file_name", entry.get("file_name"))
 
 
 def _segment_faults(segments: list[Any], known: set[int]) -> Iterator[str]:
