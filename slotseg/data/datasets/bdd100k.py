@@ -99,7 +99,10 @@ CATEGORIES_19 = cityscapes.CATEGORIES
 """The classes of Cityscapes, with its label ids; they have the same names in both sets."""
 
 _CATEGORIES = {40: CATEGORIES, 19: CATEGORIES_19}
-_IGNORE, _CROWD = 1, 2
+
+TRUNCATED, OCCLUDED, CROWD, IGNORE = 8, 4, 2, 1
+"""Attributes: the bits of G."""
+
 _ATTRIBUTE_BITS = 4
 
 
@@ -205,13 +208,13 @@ def _describe(category_ids: dict[int, int], key: int) -> Segment | None:
             f"G = {attributes} (class {native_id}, instance {number}): attributes have 4 bits; is "
             "this a panoptic bitmask of BDD100K?"
         )
-    if native_id not in category_ids or attributes & _IGNORE:
+    if native_id not in category_ids or attributes & IGNORE:
         return None
     category_id = category_ids[native_id]
     if native_id < FIRST_THING:
         return Segment(category_id, category_id)
     # A thing without a number is not told apart from others.
-    crowd = bool(attributes & _CROWD) or number == 0
+    crowd = bool(attributes & CROWD) or number == 0
     return Segment(category_id + 256 * number, category_id, crowd)
 
 

@@ -60,7 +60,9 @@ FIRST_VAL_IMAGE_2015 = 160
 ``val``. Neighbouring numbers were often taken on one drive, so a split that alternates would test
 on near copies of training images."""
 
-_FOLDERS = {"train": "training", "tune": "tuning", "val": "validation"}
+FOLDERS = {"train": "training", "tune": "tuning", "val": "validation"}
+"""KITTI's own names of splits, and one more of their kind for generated images."""
+
 _IS_THING = {category.id: category.is_thing for category in CATEGORIES}
 _VOID_TRAINING_ID = 255
 _README = "datasets/README.md says where to get it and how to lay it out"
@@ -159,11 +161,11 @@ def _native_split(
 
 
 def _files_2015(root: str, split: str) -> list[LabelFile]:
-    own_folder = PathManager.isdir(os.path.join(root, _FOLDERS["val"])) or split not in (
+    own_folder = PathManager.isdir(os.path.join(root, FOLDERS["val"])) or split not in (
         "train",
         "val",
     )
-    folder = _folder_of(split) if own_folder else _FOLDERS["train"]
+    folder = _folder_of(split) if own_folder else FOLDERS["train"]
     names = png_names(os.path.join(root, folder, "instance"))
     if not own_folder:
         names = [name for name in names if _is_val_2015(root, name) == (split == "val")]
@@ -223,16 +225,16 @@ def _checked(files: list[LabelFile], folder: str, release: str) -> list[LabelFil
 
 
 def _folder_of(split: str) -> str:
-    if split not in _FOLDERS:
-        raise DatasetError(f"KITTI has no split {split!r}; choose one of {', '.join(_FOLDERS)}")
-    return _FOLDERS[split]
+    if split not in FOLDERS:
+        raise DatasetError(f"KITTI has no split {split!r}; choose one of {', '.join(FOLDERS)}")
+    return FOLDERS[split]
 
 
 def _is_val_2015(root: str, name: str) -> bool:
     number = name.split("_")[0]
     if not number.isdigit():
         raise DatasetError(
-            f"{os.path.join(root, _FOLDERS['train'], 'instance', name)}: not named as KITTI 2015 "
+            f"{os.path.join(root, FOLDERS['train'], 'instance', name)}: not named as KITTI 2015 "
             "does (000000_10.png); which release is this?"
         )
     return int(number) >= FIRST_VAL_IMAGE_2015

@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
+from slotseg.data.datasets.bdd100k import CATEGORIES
 from slotseg.data.synthetic.street_trees import TREES
-from slotseg.data.synthetic.street_trees.bdd100k import NATIVE_IDS
 from slotseg.data.synthetic.street_trees.cityscapes import describe_polygons
-from slotseg.data.synthetic.street_trees.kitti import FOLDERS
 from slotseg.data.synthetic.street_trees.split import write_street_split
 from slotseg.data.synthetic.streets import StreetImage, render_street
 from slotseg.data.synthetic.streets.labels import HAS_INSTANCES, ID, LABELS, TRAIN_IDS
 
 SIZE = (64, 128)
 SCENES = 3
+NATIVE_IDS = {category.name: category.id for category in CATEGORIES}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_polygons_painted_in_order_give_the_labels(index: int) -> None:
 
 
 def test_kitti_2015(trees) -> None:
-    folder = trees["kitti2015"] / FOLDERS["val"]
+    folder = trees["kitti2015"] / "validation"
     for index in range(SCENES):
         scene = drawn("kitti2015", index)
         name = f"{index:06d}_10.png"
@@ -108,7 +108,7 @@ def test_kitti_2015_has_room_for_255_instances() -> None:
 
 
 def test_kitti_panoptic(trees) -> None:
-    folder = trees["kitti_panoptic"] / FOLDERS["val"]
+    folder = trees["kitti_panoptic"] / "validation"
     for index in range(SCENES):
         scene = drawn("kitti_panoptic", index)
         np.testing.assert_array_equal(read(folder / "images" / f"{index:06d}.png"), scene.image)

@@ -8,6 +8,7 @@ import os
 import numpy as np
 from scipy import ndimage
 
+from slotseg.data.datasets.bdd100k import CATEGORIES, CROWD, FIRST_THING, OCCLUDED, TRUNCATED
 from slotseg.data.synthetic.street_trees.tree import (
     StreetTree,
     encode_jpeg,
@@ -18,46 +19,11 @@ from slotseg.data.synthetic.streets import StreetImage
 from slotseg.data.synthetic.streets.labels import HAS_INSTANCES, LABELS
 from slotseg.errors import DatasetError
 
-#: Native class ids by name, 1..30 stuff and 31..40 things. Of these a scene has those that
-#: Cityscapes knows too; banners, billboards, cones and the like do not occur.
-NATIVE_IDS: dict[str, int] = {
-    "dynamic": 1,
-    "ego vehicle": 2,
-    "ground": 3,
-    "static": 4,
-    "parking": 5,
-    "rail track": 6,
-    "road": 7,
-    "sidewalk": 8,
-    "bridge": 9,
-    "building": 10,
-    "fence": 11,
-    "guard rail": 13,
-    "tunnel": 14,
-    "wall": 15,
-    "pole": 20,
-    "polegroup": 21,
-    "traffic light": 25,
-    "traffic sign": 26,
-    "terrain": 28,
-    "vegetation": 29,
-    "sky": 30,
-    "person": 31,
-    "rider": 32,
-    "bicycle": 33,
-    "bus": 34,
-    "car": 35,
-    "caravan": 36,
-    "motorcycle": 37,
-    "trailer": 38,
-    "train": 39,
-    "truck": 40,
-}
-FIRST_THING = 31
-TRUNCATED, OCCLUDED, CROWD = 8, 4, 2
-
+# Of the 40 classes a scene has those that Cityscapes knows too; banners, billboards, cones and the
+# like do not occur.
+_NATIVE_IDS = {category.name: category.id for category in CATEGORIES}
 # uint8 [34]: native class of a label of Cityscapes, 0 where there is none.
-_NATIVE_OF_LABEL = np.array([NATIVE_IDS.get(label.name, 0) for label in LABELS], np.uint8)
+_NATIVE_OF_LABEL = np.array([_NATIVE_IDS.get(label.name, 0) for label in LABELS], np.uint8)
 
 
 class Bdd100kTree(StreetTree):

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from slotseg.data.datasets.kitti import FOLDERS
 from slotseg.data.synthetic.street_trees.tree import StreetTree, encode_png
 from slotseg.data.synthetic.streets import StreetImage
 from slotseg.data.synthetic.streets.labels import ID, TRAIN_IDS
 
 #: Half the width of KITTI's pictures and nearly half their height, with the same aspect.
 SIZE = (184, 620)
-#: KITTI's own names of splits, and one more of their kind.
-FOLDERS = {"train": "training", "tune": "tuning", "val": "validation"}
 FRAMES_PER_SEQUENCE = 10
 _STEP_THINGS = (ID["person"], ID["car"])
 
