@@ -23,7 +23,7 @@ from slotseg.errors import ConfigError, DatasetError, SlotSegError
 
 def build_train_loader(
     cfg: CfgNode, start_iter: int = 0, mapper: Mapper | None = None
-) -> SceneLoader:
+) -> BatchLoader:
     """Training batches without end, from iteration ``start_iter`` on.
 
     Which images iteration t sees, in which order and with which augmentation, depends on
@@ -61,7 +61,7 @@ def build_train_loader(
     return _build_loader(cfg, dicts, mapper, order, start_iter)
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = None) -> SceneLoader:
+def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = None) -> BatchLoader:
     """All images of one set once, in order; each process has its own part of them.
 
     Args:
@@ -94,7 +94,7 @@ def epoch_length(cfg: CfgNode) -> int:
     return -(-len(_train_dicts(cfg)) // cfg.SOLVER.IMS_PER_BATCH)
 
 
-class SceneLoader:
+class BatchLoader:
     """Iterable of batches; what goes wrong in a worker process comes out as its own error.
 
     PyTorch would wrap an error of a worker into a page of traceback, and of a worker that was
@@ -145,7 +145,7 @@ class SceneLoader:
         )
 
 
-class _MappedScenes(Dataset):
+class _MappedImages(Dataset):
     """(sample number, image index) to the mapped dict, or to the error that mapping raised."""
 
     def __init__(self, dicts: Sequence[dict[str, Any]], mapper: Mapper, seed: int) -> None:
@@ -176,11 +176,11 @@ def _build_loader(
     mapper: Mapper,
     order: TrainingOrder | EvaluationOrder,
     first_batch: int,
-) -> SceneLoader:
+) -> BatchLoader:
     num_workers = cfg.DATALOADER.NUM_WORKERS
     if num_workers < 0:
         raise ConfigError(f"DATALOADER.NUM_WORKERS is {num_workers}, it must be 0 or more")
-    dataset = _MappedScenes(dicts, mapper, _seed(cfg))
+    dataset = _MappedImages(dicts, mapper, _seed(cfg))
     loader = DataLoader(
         dataset,
         batch_sampler=order,
@@ -191,7 +191,7 @@ def _build_loader(
         # and a resumed run would differ from an uninterrupted one.
         generator=torch.Generator().manual_seed(_seed(cfg)),
     )
-    return SceneLoader(loader, order, dataset.file_name, first_batch)
+    return BatchLoader(loader, order, dataset.file_name, first_batch)
 
 
 def _collate(batch: list[Any]) -> Any:

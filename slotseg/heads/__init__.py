@@ -2,12 +2,11 @@
 
 from slotseg.heads.build import HEAD_REGISTRY, build_head
 from slotseg.heads.panoptic_head import PanopticHead
-from slotseg.heads.panoptic_inference import confident_queries, panoptic_inference
+from slotseg.heads.panoptic_inference import panoptic_inference
 
 __all__ = [
     "HEAD_REGISTRY",
     "PanopticHead",
     "build_head",
-    "confident_queries",
     "panoptic_inference",
 ]

@@ -158,7 +158,7 @@ def native_faults(name: str, progress: bool = True, num_workers: int = 1) -> Ite
 
     Args:
         name: data set name.
-        progress: show a bar.
+        progress: show a bar, if there is a terminal.
         num_workers: processes that open files.
 
     Yields:
@@ -179,7 +179,7 @@ def native_faults(name: str, progress: bool = True, num_workers: int = 1) -> Ite
         yield str(error)
         return
     title = f"{split.title}, as published"
-    bar = tqdm(total=len(files), desc=title, unit=" files", disable=not progress)
+    bar = tqdm(total=len(files), desc=title, unit=" files", disable=None if progress else True)
     with bar, ProcessPoolExecutor(num_workers) if num_workers > 1 else nullcontext() as pool:
         work = functools.partial(_faults_of, split)
         try:
