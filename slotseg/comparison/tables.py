@@ -23,7 +23,8 @@ _NOTES = {
     "s/step": "wall-clock seconds of a training step, waiting for data included.",
     "memory": "peak of the process in inference and in training. On the CPU resident memory, the "
     "interpreter and its libraries (some hundred MiB) included and data workers not; on CUDA what "
-    "tensors took on the device.",
+    "tensors took on the device. In training it includes the probe of the step time and the "
+    "evaluations, and after a resume it is that of the last process only.",
     "input": "height x width of what the model sees; scores are at the size of the files.",
     "±": "sample standard deviation over seeds.",
 }
