@@ -67,7 +67,7 @@ class SceneWriter:
         self.source = json.loads(_to_json(source))
         # Looked at now, not after hours of rendering.
         _refuse_foreign_files(self.folder)
-        with _explain_os_errors(self.partial):
+        with explain_os_errors(self.partial):
             if self._header_on_disk() != self._header():
                 _remove_scene_folder(self.partial)
             for name in (_SCENE_DIR, _IMAGE_DIR, _MASK_DIR):
@@ -102,7 +102,7 @@ class SceneWriter:
             "mask": None if mask is None else f"{_MASK_DIR}/{index:06d}.png",
             "objects": objects,
         }
-        with _explain_os_errors(self.partial):
+        with explain_os_errors(self.partial):
             write_atomically(os.path.join(self.partial, scene["image"]), _encode_png(image))
             if mask is not None:
                 write_atomically(os.path.join(self.partial, scene["mask"]), _encode_png(mask))
@@ -126,7 +126,7 @@ class SceneWriter:
                 f"{self.partial}: {len(missing)} of {num_scenes} scenes are missing (first: "
                 f"{missing[0] if missing else 'all'}); run the same command again to add them"
             )
-        with _explain_os_errors(self.partial):
+        with explain_os_errors(self.partial):
             self._drop_files_but_those_of(scenes)
             index_file = os.path.join(self.partial, _INDEX_FILE)
             write_atomically(index_file, self._index([scenes[i] for i in range(num_scenes)]))
@@ -394,7 +394,8 @@ def _remove_scene_folder(folder: str) -> None:
 
 
 @contextmanager
-def _explain_os_errors(folder: str) -> Iterator[None]:
+def explain_os_errors(folder: str) -> Iterator[None]:
+    """Turn what the system says while scenes are written below ``folder`` into one line."""
     try:
         yield
     except OSError as error:

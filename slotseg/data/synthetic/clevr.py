@@ -6,12 +6,9 @@ whichever process. The same objects, camera and lamps belong to it at every imag
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
 import signal
-import sys
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +23,13 @@ from slotseg.data.synthetic.clevr_scene import (
     SceneDescription,
     sample_scene,
 )
+from slotseg.data.synthetic.processes import write_in_processes
 from slotseg.data.synthetic.renderer import Renderer
-from slotseg.errors import ConfigError, DatasetError
+from slotseg.errors import ConfigError
 
 #: Raised whenever a change gives other pictures for the same seed: unfinished and finished splits
 #: of an older version are then made again instead of being mixed with new scenes.
 GENERATOR_VERSION = 1
-
-_CHUNK = 4
 
 
 @dataclass(frozen=True)
@@ -193,41 +189,16 @@ def generate_split(
                 _write_scenes(writer, seed, [index], options)
                 bar.update()
         else:
-            _write_in_parallel(writer, seed, missing, options, workers, bar)
+            write_in_processes(
+                functools.partial(_write_scenes, writer, seed, options=options),
+                missing,
+                workers,
+                bar,
+                folder=writer.folder,
+                initializer=_ignore_interrupts,
+            )
     writer.finish(num_scenes)
     return True
-
-
-def _write_in_parallel(
-    writer: SceneWriter,
-    seed: int,
-    missing: list[int],
-    options: dict[str, Any],
-    workers: int,
-    bar: tqdm,
-) -> None:
-    chunks = iter([missing[i : i + _CHUNK] for i in range(0, len(missing), _CHUNK)])
-    # Forked workers need not import everything again; elsewhere forking is not safe or not there.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_ignore_interrupts) as pool:
-        pending: set[Future[int]] = set()
-        try:
-            while True:
-                # A short queue: after an error or Ctrl-C only the scenes at work are waited for.
-                while len(pending) < 2 * workers and (chunk := next(chunks, None)):
-                    pending.add(pool.submit(_write_scenes, writer, seed, chunk, options))
-                if not pending:
-                    return
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    bar.update(future.result())
-        except BrokenProcessPool as error:
-            raise DatasetError(
-                f"{writer.folder}: a worker process died (out of memory?); run again with fewer "
-                "workers: finished scenes are kept"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _write_scenes(

@@ -8,26 +8,23 @@ what is in it, so whoever sees that file sees a complete split.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
 import cv2
 from tqdm import tqdm
 
+from slotseg.data.scene_folder import explain_os_errors
+from slotseg.data.synthetic.processes import write_in_processes
 from slotseg.data.synthetic.street_trees.tree import SPLITS, StreetTree
 from slotseg.data.synthetic.streets import GENERATOR_VERSION, render_street
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.files import write_atomically
 
-_CHUNK = 4
 _SOURCE_FILE = "source.json"
 _ALL_WRITTEN = "all_written"
 
@@ -88,7 +85,7 @@ def write_street_split(
     job = _Job(tree, root, split, source)
     if job.is_done():
         return False
-    with _explain_os_errors(root):
+    with explain_os_errors(root):
         job.prepare()
         if not os.path.exists(job.in_partial(_ALL_WRITTEN)):
             missing = [index for index in range(num_scenes) if not job.has_scene(index)]
@@ -181,35 +178,19 @@ class _Job:
 
 
 def _write_all(job: _Job, missing: list[int], workers: int, bar: tqdm) -> None:
-    chunks = iter([missing[i : i + _CHUNK] for i in range(0, len(missing), _CHUNK)])
     if workers == 1:
         for index in missing:
             bar.update(job.write_scenes([index]))
         return
-    # Forked workers need not import everything again; elsewhere forking is not safe or not there.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with (
-        _single_threaded_opencv(),
-        ProcessPoolExecutor(workers, context, initializer=_prepare_worker) as pool,
-    ):
-        pending: set[Future[int]] = set()
-        try:
-            while True:
-                # A short queue: after an error or Ctrl-C only the scenes at work are waited for.
-                while len(pending) < 2 * workers and (chunk := next(chunks, None)):
-                    pending.add(pool.submit(job.write_scenes, chunk))
-                if not pending:
-                    return
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    bar.update(future.result())
-        except BrokenProcessPool as error:
-            raise DatasetError(
-                f"{job.partial}: a worker process died (out of memory?); run again with fewer "
-                "workers: finished scenes are kept"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with _single_threaded_opencv():
+        write_in_processes(
+            job.write_scenes,
+            missing,
+            workers,
+            bar,
+            folder=job.partial,
+            initializer=_prepare_worker,
+        )
 
 
 @contextmanager
@@ -241,14 +222,3 @@ def _read_json(path: str) -> Any:
             return json.load(file)
     except (OSError, ValueError):
         return None
-
-
-@contextmanager
-def _explain_os_errors(folder: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DatasetError(
-            f"{error.filename or folder}: cannot be written ({error.strerror or error}); free some "
-            "space or choose another folder, then run again: finished scenes are kept"
-        ) from error
