@@ -50,6 +50,8 @@ setup(
         "MarkupSafe>=2.0",
         "tfrecord>=1.14",
         "protobuf>=3.20",
+        "timm>=1.0.20",
+        "diffusers>=0.35",
         # What Detectron2's Python imports.
         "fvcore>=0.1.5,<0.1.6",
         "iopath>=0.1.8",

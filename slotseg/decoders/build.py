@@ -13,7 +13,7 @@ from slotseg.slots.build import look_up
 DECODER_REGISTRY = Registry("DECODER")
 DECODER_REGISTRY.__doc__ = """
 Modules that turn slots into masks or images:
-``forward(slots: SlotState, features: dict[str, Tensor]) -> Decoded``, built as
+``forward(slots: SlotState, features: dict[str, Tensor], images: Tensor) -> Decoded``, built as
 ``Class(cfg, backbone_shape: dict[str, ShapeSpec])``. Class attributes ``makes_masks`` and
 ``makes_reconstruction`` say what comes out.
 """

@@ -81,7 +81,7 @@ class MaskProductDecoder(nn.Module):
             "quadratic": node.QUADRATIC,
         }
 
-    def forward(self, slots: SlotState, features: dict[str, Tensor]) -> Decoded:
+    def forward(self, slots: SlotState, features: dict[str, Tensor], images: Tensor) -> Decoded:
         """Slots ``[B, K, D]`` and a map ``[B, C, h, w]`` to mask logits ``[B, K, h, w]``."""
         pixels = self.pixel_embedding(features[self.in_feature])
         logits = torch.einsum("bkc,bchw->bkhw", self.slot_embedding(slots.slots), pixels).float()

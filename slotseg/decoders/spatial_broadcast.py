@@ -80,7 +80,7 @@ class SpatialBroadcastDecoder(nn.Module):
             "kernel_size": node.KERNEL_SIZE,
         }
 
-    def forward(self, slots: SlotState, features: dict[str, Tensor]) -> Decoded:
+    def forward(self, slots: SlotState, features: dict[str, Tensor], images: Tensor) -> Decoded:
         """Slots ``[B, K, D]`` to masks and an image of grid times strides pixels."""
         batch, num_slots, dim = slots.slots.shape
         grid = slots.slots.reshape(batch * num_slots, dim, 1, 1).expand(-1, -1, *self.resolution)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from slotseg.decoders import Decoded
-from slotseg.slots import SlotState
+from slotseg.slots import InitialSlots, SlotState
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class TrainingStep:
 
     Attributes:
         images: ``[B, 3, H, W]``, normalised.
+        features: the backbone's maps by name.
+        initial: where the slots started.
         slots: the grouping's output.
         decoded: one entry for each decoder, in the order of ``MODEL.DECODERS``.
         segment_maps: ``[B, H, W]`` int64, the true segment of every pixel, -1 for void; None when
@@ -28,6 +30,8 @@ class TrainingStep:
     """
 
     images: Tensor
+    features: dict[str, Tensor]
+    initial: InitialSlots
     slots: SlotState
     decoded: list[Decoded]
     segment_maps: Tensor | None

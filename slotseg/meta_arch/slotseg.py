@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,13 @@ from slotseg.heads import build_head
 from slotseg.losses import TrainingStep, build_losses
 from slotseg.meta_arch.truth import paint
 from slotseg.ops.mask_nms import distinct_slots
-from slotseg.slots import PixelTokens, SlotState, build_slot_grouping, build_slot_initializer
+from slotseg.slots import (
+    InitialSlots,
+    PixelTokens,
+    SlotState,
+    build_slot_grouping,
+    build_slot_initializer,
+)
 
 
 @META_ARCH_REGISTRY.register()
@@ -89,7 +96,7 @@ class SlotSeg(nn.Module):
             "backbone": backbone,
             "in_feature": in_feature,
             "tokens": PixelTokens(cfg, shapes[in_feature].channels),
-            "initializer": build_slot_initializer(cfg),
+            "initializer": build_slot_initializer(cfg, shapes),
             "grouping": build_slot_grouping(cfg),
             "decoders": decoders,
             "head": build_head(cfg),
@@ -130,6 +137,11 @@ class SlotSeg(nn.Module):
             * ``slots``: ``[K, D]`` float32;
             * ``slot_masks``: ``[K, h, w]`` float32, softmax over K, of the first decoder;
             * ``attention``: ``[K, h', w']`` float32, softmax over K, of the last iteration;
+            * ``initial_slots``: ``[M, D]`` float32, where the slots started (M = K but for a
+              two-level grouping), and ``seeded_slots``, how many of them come from this image, for
+              initialisers that look at images;
+            * ``parent_attention``: ``[M, h', w']`` float32, softmax over M, and ``parent_of``:
+              ``[K]`` int64, the parent of every slot, of a two-level grouping;
             * ``reconstruction``: ``[3, H, W]`` float32 in 0..255, if a decoder makes one.
 
         Raises:
@@ -138,36 +150,43 @@ class SlotSeg(nn.Module):
         images = self.preprocess(batched_inputs)
         features = self.backbone(images)
         tokens = self.tokens(features[self.in_feature])
-        slots = self.grouping(tokens, self.initializer(tokens))
-        decoded = [decoder(slots, features) for decoder in self.decoders]
-        class_logits = None if self.head is None else self.head(slots)
+        initial = self.initializer(tokens, features, images)
+        slots = self.grouping(tokens, initial.slots)
+        seen = _Seen(
+            images=images,
+            features=features,
+            initial=initial,
+            slots=slots,
+            decoded=[decoder(slots, features, images) for decoder in self.decoders],
+            class_logits=None if self.head is None else self.head(slots),
+        )
         if self.training:
-            return self.compute_losses(batched_inputs, images, slots, decoded, class_logits)
-        return self.segment(batched_inputs, images, slots, decoded, class_logits)
+            return self.compute_losses(batched_inputs, seen)
+        return self.segment(batched_inputs, seen)
 
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
-        """Images as one normalised batch ``[B, 3, H, W]`` on the model's device."""
+        """Images as one normalised batch ``[B, 3, H, W]`` on the model's device.
+
+        For backbones that ask for sides divisible by some number they are stretched to the next
+        such size, so that maps and masks still cover exactly the image.
+        """
         _reject_mixed_sizes(batched_inputs)
         batch = torch.stack([x["image"] for x in batched_inputs]).to(self.device)
         batch = (batch - self.pixel_mean) / self.pixel_std
+        divisor = max(self.backbone.size_divisibility, 1)
+        size = [-(-side // divisor) * divisor for side in batch.shape[-2:]]
+        if size != list(batch.shape[-2:]):
+            batch = F.interpolate(batch, size, mode="bilinear", align_corners=False)
         return batch.contiguous(memory_format=self.memory_format)
 
     def compute_losses(
-        self,
-        batched_inputs: list[dict[str, Any]],
-        images: Tensor,
-        slots: SlotState,
-        decoded: list[Decoded],
-        class_logits: Tensor | None,
+        self, batched_inputs: list[dict[str, Any]], seen: _Seen
     ) -> dict[str, Tensor]:
         """Weighted scalar losses by name, in float32 also under autocast."""
         step = TrainingStep(
-            images=images,
-            slots=slots,
-            decoded=decoded,
+            **vars(seen),
             segment_maps=_stack_segment_maps(batched_inputs, self.device),
             file_names=[x.get("file_name", "an image") for x in batched_inputs],
-            class_logits=class_logits,
             segment_categories=_stack_categories(batched_inputs, self.device),
         )
         with torch.autocast(self.device.type, enabled=False):
@@ -175,38 +194,31 @@ class SlotSeg(nn.Module):
                 name: value for loss in self.losses.values() for name, value in loss(step).items()
             }
 
-    def segment(
-        self,
-        batched_inputs: list[dict[str, Any]],
-        images: Tensor,
-        slots: SlotState,
-        decoded: list[Decoded],
-        class_logits: Tensor | None,
-    ) -> list[dict[str, Any]]:
+    def segment(self, batched_inputs: list[dict[str, Any]], seen: _Seen) -> list[dict[str, Any]]:
         """Every pixel goes to the slot with the highest mask there, duplicates left out."""
-        masks = decoded[0].mask_logits.softmax(dim=1)
+        masks = seen.decoded[0].mask_logits.softmax(dim=1)
         sizes = [
-            (x.get("height", images.shape[2]), x.get("width", images.shape[3]))
+            (x.get("height", x["image"].shape[1]), x.get("width", x["image"].shape[2]))
             for x in batched_inputs
         ]
         outputs = [
             {
                 "panoptic_seg": (
                     _segments(masks[i], self._kept_slots(masks[i]), *size)
-                    if class_logits is None
-                    else self.head.segment(class_logits[i], masks[i], size)
+                    if seen.class_logits is None
+                    else self.head.segment(seen.class_logits[i], masks[i], size)
                 ),
-                "slots": slots.slots[i].float(),
                 "slot_masks": masks[i],
-                "attention": slots.attention[i].float(),
+                **_slot_outputs(seen, i),
             }
             for i, size in enumerate(sizes)
         ]
-        made = next((d.reconstruction for d in decoded if d.reconstruction is not None), None)
-        if made is not None:
-            made = F.interpolate(made, images.shape[-2:], mode="bilinear", align_corners=False)
-            made = (made * self.pixel_std + self.pixel_mean).clamp(0.0, 255.0)
-            for output, image in zip(outputs, made, strict=True):
+        made = [d.reconstruction for d in seen.decoded if d.reconstruction is not None]
+        if made:
+            size = batched_inputs[0]["image"].shape[-2:]
+            drawn = F.interpolate(made[0], size, mode="bilinear", align_corners=False)
+            drawn = (drawn * self.pixel_std + self.pixel_mean).clamp(0.0, 255.0)
+            for output, image in zip(outputs, drawn, strict=True):
                 output["reconstruction"] = image
         return outputs
 
@@ -214,6 +226,33 @@ class SlotSeg(nn.Module):
         if self.mask_nms_iou < 1.0:
             return distinct_slots(masks, self.mask_nms_iou)
         return torch.arange(masks.shape[0], device=masks.device)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the rooms made of a batch; the fields are those of :class:`TrainingStep`."""
+
+    images: Tensor
+    features: dict[str, Tensor]
+    initial: InitialSlots
+    slots: SlotState
+    decoded: list[Decoded]
+    class_logits: Tensor | None
+
+
+def _slot_outputs(seen: _Seen, image: int) -> dict[str, Any]:
+    """What an image's slots are, where they looked and where they started."""
+    outputs: dict[str, Any] = {
+        "slots": seen.slots.slots[image].float(),
+        "attention": seen.slots.attention[image].float(),
+        "initial_slots": seen.initial.slots[image].float(),
+    }
+    if seen.initial.seeded is not None:
+        outputs["seeded_slots"] = int(seen.initial.seeded[image])
+    if seen.slots.parents is not None:
+        outputs["parent_attention"] = seen.slots.parents.attention[image].float()
+        outputs["parent_of"] = seen.slots.parents.of
+    return outputs
 
 
 def _segments(

@@ -13,7 +13,7 @@ from slotseg.slots.initializers import (
 )
 from slotseg.slots.position import FourierPosition, SoftPosition, build_position
 from slotseg.slots.slot_attention import SlotAttention
-from slotseg.slots.state import SlotState
+from slotseg.slots.state import InitialSlots, ParentSlots, SlotState
 from slotseg.slots.tokens import PixelTokens, Tokens
 
 __all__ = [
@@ -21,8 +21,10 @@ __all__ = [
     "SLOT_INITIALIZER_REGISTRY",
     "FourierPosition",
     "GaussianInitializer",
+    "InitialSlots",
     "LearnedInitializer",
     "OrthogonalInitializer",
+    "ParentSlots",
     "PixelTokens",
     "SlotAttention",
     "SlotState",

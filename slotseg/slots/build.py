@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import nn
 
@@ -10,7 +11,10 @@ from slotseg.errors import ConfigError
 
 SLOT_INITIALIZER_REGISTRY = Registry("SLOT_INITIALIZER")
 SLOT_INITIALIZER_REGISTRY.__doc__ = """
-Modules that start the slots: ``forward(tokens: Tokens) -> [B, K, D]``, built as ``Class(cfg)``.
+Modules that start the slots:
+``forward(tokens: Tokens, features: Mapping[str, Tensor], images: Tensor) -> InitialSlots``, built
+as ``Class(cfg, backbone_shape: dict[str, ShapeSpec])``. ``features`` are the backbone's maps,
+``images`` the normalised images ``[B, 3, H, W]``.
 """
 
 SLOT_GROUPING_REGISTRY = Registry("SLOT_GROUPING")
@@ -20,11 +24,11 @@ Modules that let slots compete for pixels:
 """
 
 
-def build_slot_initializer(cfg: CfgNode) -> nn.Module:
+def build_slot_initializer(cfg: CfgNode, backbone_shape: dict[str, ShapeSpec]) -> nn.Module:
     """Build ``MODEL.SLOTS.INITIALIZER.NAME``."""
     return look_up(
         SLOT_INITIALIZER_REGISTRY, cfg.MODEL.SLOTS.INITIALIZER.NAME, "MODEL.SLOTS.INITIALIZER.NAME"
-    )(cfg)
+    )(cfg, backbone_shape)
 
 
 def build_slot_grouping(cfg: CfgNode) -> nn.Module:

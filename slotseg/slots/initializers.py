@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from slotseg.errors import ConfigError
 from slotseg.slots.build import SLOT_INITIALIZER_REGISTRY
+from slotseg.slots.state import InitialSlots
 from slotseg.slots.tokens import Tokens
 
 
-def _from_config(cfg: CfgNode) -> dict:
+def _from_config(cfg: CfgNode, backbone_shape: dict[str, ShapeSpec]) -> dict:
     return {"num_slots": cfg.MODEL.SLOTS.NUM_SLOTS, "dim": cfg.MODEL.SLOTS.DIM}
 
 
@@ -30,9 +34,11 @@ class GaussianInitializer(nn.Module):
         self.mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, dim)))
         self.log_std = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, dim)))
 
-    from_config = classmethod(lambda cls, cfg: _from_config(cfg))
+    from_config = classmethod(lambda cls, cfg, shape: _from_config(cfg, shape))
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def forward(
+        self, tokens: Tokens, features: Mapping[str, Tensor], images: Tensor
+    ) -> InitialSlots:
         """Slots ``[B, K, D]`` for a batch of ``tokens``."""
         noise = torch.randn(
             tokens.values.shape[0],
@@ -41,7 +47,7 @@ class GaussianInitializer(nn.Module):
             device=self.mean.device,
             dtype=self.mean.dtype,
         )
-        return self.mean + self.log_std.exp() * noise
+        return InitialSlots(self.mean + self.log_std.exp() * noise)
 
 
 class _PerSlotInitializer(nn.Module):
@@ -52,14 +58,16 @@ class _PerSlotInitializer(nn.Module):
         super().__init__()
         self.queries = nn.Parameter(self._start(num_slots, dim))
 
-    from_config = classmethod(lambda cls, cfg: _from_config(cfg))
+    from_config = classmethod(lambda cls, cfg, shape: _from_config(cfg, shape))
 
     def _start(self, num_slots: int, dim: int) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def forward(
+        self, tokens: Tokens, features: Mapping[str, Tensor], images: Tensor
+    ) -> InitialSlots:
         """Slots ``[B, K, D]`` for a batch of ``tokens``."""
-        return self.queries.expand(tokens.values.shape[0], -1, -1)
+        return InitialSlots(self.queries.expand(tokens.values.shape[0], -1, -1))
 
 
 @SLOT_INITIALIZER_REGISTRY.register()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from slotseg.errors import ConfigError
 from slotseg.slots.build import SLOT_GROUPING_REGISTRY
 from slotseg.slots.state import SlotState
 from slotseg.slots.tokens import Tokens
+from slotseg.slots.update import GRUUpdate
 
 
 @SLOT_GROUPING_REGISTRY.register()
@@ -60,7 +63,7 @@ class SlotAttention(nn.Module):
         self.to_query = nn.Linear(dim, dim, bias=False)
         self.to_key = nn.Linear(dim, dim, bias=False)
         self.to_value = nn.Linear(dim, dim, bias=False)
-        self.gru = nn.GRUCell(dim, dim)
+        self.update = GRUUpdate(dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, mlp_dim), nn.ReLU(inplace=True), nn.Linear(mlp_dim, dim)
         )
@@ -85,34 +88,30 @@ class SlotAttention(nn.Module):
         """Group ``tokens`` of N = H * W pixels from the ``initial`` slots ``[B, K, D]``."""
         values = self.norm_tokens(tokens.values)
         keys, values = self.to_key(values), self.to_value(values)
-        slots = initial
+        slots, memory = initial, self.update.start(initial)
         for iteration in range(self.iterations):
             if self.bo_qsa and iteration == self.iterations - 1:
                 slots = slots.detach() + initial - initial.detach()
-            slots, attention = self.iterate(slots, keys, values)
+            attention = self.compete(slots, keys).softmax(dim=1)
+            slots, memory = self.refine(slots, self.gather(attention, values), memory)
         return SlotState(slots, attention.unflatten(2, tokens.grid))
 
-    def iterate(self, slots: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """One round.
-
-        Args:
-            slots: ``[B, K, D]``.
-            keys, values: ``[B, N, D]``.
-
-        Returns:
-            The new slots ``[B, K, D]`` and the attention ``[B, K, N]``, a softmax over K.
-        """
-        batch, num_slots, dim = slots.shape
+    def compete(self, slots: Tensor, keys: Tensor) -> Tensor:
+        """How much slots ``[B, K, D]`` want pixels ``[B, N, D]``: logits ``[B, K, N]`` float32."""
         queries = self.to_query(self.norm_slots(slots)) * self.scale
-        logits = queries @ keys.transpose(1, 2)
-        attention = logits.float().softmax(dim=1)
+        return (queries @ keys.transpose(1, 2)).float()
+
+    def gather(self, attention: Tensor, values: Tensor) -> Tensor:
+        """Mean ``[B, K, D]`` of the ``values`` ``[B, N, D]`` under ``attention`` ``[B, K, N]``."""
         weights = attention + self.epsilon
         weights = weights / weights.sum(dim=2, keepdim=True)
-        updates = weights.to(values.dtype) @ values
-        slots = self.gru(updates.reshape(-1, dim), slots.reshape(-1, dim).to(updates.dtype))
-        slots = slots.reshape(batch, num_slots, dim)
+        return weights.to(values.dtype) @ values
+
+    def refine(self, slots: Tensor, gathered: Tensor, memory: Any) -> tuple[Tensor, Any]:
+        """The next slots ``[B, K, D]`` from what they gathered, and the update's memory."""
+        slots, memory = self.update(gathered, slots, memory)
         slots = slots + self.mlp(self.norm_mlp(slots))
-        return self.self_attention(slots), attention
+        return self.self_attention(slots), memory
 
 
 class SlotSelfAttention(nn.Module):

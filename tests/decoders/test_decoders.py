@@ -27,8 +27,12 @@ def make_broadcast(**options):
     return SpatialBroadcastDecoder(**{**defaults, **options})
 
 
+# Neither decoder looks at the images.
+IMAGES = torch.zeros(0)
+
+
 def test_broadcast_output_is_the_grid_times_the_strides():
-    decoded = make_broadcast()(make_state(), {})
+    decoded = make_broadcast()(make_state(), {}, IMAGES)
     assert decoded.mask_logits.shape == (2, 3, 8, 12)
     assert decoded.reconstruction.shape == (2, 3, 8, 12)
 
@@ -36,9 +40,9 @@ def test_broadcast_output_is_the_grid_times_the_strides():
 def test_broadcast_image_is_the_mask_weighted_sum_of_the_slots_alone():
     """A slot decoded alone gives its own colours, since its mask is then 1 everywhere."""
     decoder, state = make_broadcast(), make_state()
-    decoded = decoder(state, {})
+    decoded = decoder(state, {}, IMAGES)
     alone = [
-        decoder(SlotState(state.slots[:, k : k + 1], state.attention), {}).reconstruction
+        decoder(SlotState(state.slots[:, k : k + 1], state.attention), {}, IMAGES).reconstruction
         for k in range(3)
     ]
     masks = decoded.mask_logits.softmax(dim=1)
@@ -50,7 +54,7 @@ def test_broadcast_published_size():
     cfg = get_cfg()
     decoder = SpatialBroadcastDecoder(cfg, SHAPES)
     with torch.no_grad():
-        decoded = decoder(make_state(1, 2, 64), {})
+        decoded = decoder(make_state(1, 2, 64), {}, IMAGES)
     assert decoded.reconstruction.shape == (1, 3, 128, 128)
 
 
@@ -64,7 +68,7 @@ def make_product(quadratic=True):
 def test_product_masks_are_dot_products():
     decoder, state = make_product(quadratic=False), make_state()
     features = torch.randn(2, 6, 5, 7)
-    logits = decoder(state, {"s2": features}).mask_logits
+    logits = decoder(state, {"s2": features}, IMAGES).mask_logits
     slot = decoder.slot_embedding(state.slots[1, 2])
     pixel = decoder.pixel_embedding(features)[1, :, 3, 4]
     torch.testing.assert_close(logits[1, 2, 3, 4], slot @ pixel)
@@ -78,7 +82,7 @@ def test_product_window_is_quadratic_in_x_and_y():
         decoder.window.bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
         decoder.pixel_embedding[-1].weight.zero_()
         decoder.pixel_embedding[-1].bias.zero_()
-    logits = decoder(state, {"s2": torch.zeros(1, 6, 3, 3)}).mask_logits[0, 0]
+    logits = decoder(state, {"s2": torch.zeros(1, 6, 3, 3)}, IMAGES).mask_logits[0, 0]
     x, y = 1.0, -1.0  # the top right corner
     expected = x * x + 2 * x * y + 3 * y * y + 4 * x + 5 * y + 6
     torch.testing.assert_close(logits[0, 2], torch.tensor(expected))
@@ -89,15 +93,17 @@ def test_slots_are_decoded_independently_of_their_order():
     features = {"s2": torch.randn(2, 6, 5, 7)}
     for decoder in (make_broadcast(), make_product()):
         state = make_state()
-        plain = decoder(state, features).mask_logits
-        permuted = decoder(SlotState(state.slots[:, order], state.attention), features).mask_logits
+        plain = decoder(state, features, IMAGES).mask_logits
+        permuted = decoder(
+            SlotState(state.slots[:, order], state.attention), features, IMAGES
+        ).mask_logits
         torch.testing.assert_close(plain[:, order], permuted, atol=1e-5, rtol=1e-4)
 
 
 def test_logits_are_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         for decoder in (make_broadcast(), make_product()):
-            decoded = decoder(make_state(), {"s2": torch.randn(2, 6, 4, 4)})
+            decoded = decoder(make_state(), {"s2": torch.randn(2, 6, 4, 4)}, IMAGES)
             assert decoded.mask_logits.dtype == torch.float32
 
 

@@ -16,13 +16,15 @@ from slotseg.losses import (
     build_losses,
 )
 from slotseg.losses.masks import coverage
-from slotseg.slots import SlotState
+from slotseg.slots import InitialSlots, SlotState
 
 
 def make_step(slots=None, decoded=(), segment_maps=None, images=None, attention=None):
     batch = 1 if segment_maps is None else len(segment_maps)
     return TrainingStep(
         images=torch.zeros(batch, 3, 4, 4) if images is None else images,
+        features={},
+        initial=InitialSlots(torch.zeros(batch, 2, 4)),
         slots=SlotState(
             torch.zeros(batch, 2, 4) if slots is None else slots,
             torch.ones(1) if attention is None else attention,

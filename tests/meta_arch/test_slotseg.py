@@ -101,7 +101,7 @@ def test_a_reconstruction_is_shown_in_the_units_of_the_input():
     batch = make_batch()
 
     class Copy(torch.nn.Module):
-        def forward(self, slots, features):
+        def forward(self, slots, features, images):
             return Decoded(torch.zeros(2, 4, 32, 32), model.preprocess(batch))
 
     model.decoders = torch.nn.ModuleList([Copy()])
@@ -153,7 +153,7 @@ def test_duplicate_slots_are_left_out_when_asked():
         class Share(torch.nn.Module):
             """Slots 0 and 1 claim everything; slot 1 wins all but one row."""
 
-            def forward(self, slots, features):
+            def forward(self, slots, features, images):
                 masks = torch.full((2, 4, 32, 32), 1e-4)
                 masks[:, 0], masks[:, 1] = 0.4, 0.6
                 masks[:, 0, 0] = 0.9

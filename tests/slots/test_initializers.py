@@ -16,13 +16,17 @@ from slotseg.slots import (
 TOKENS = Tokens(torch.zeros(3, 4, 16), (2, 2))
 
 
+def start(module):
+    return module(TOKENS, {}, torch.zeros(0)).slots
+
+
 def test_gaussian_slots_follow_the_shared_mean_and_deviation():
     torch.manual_seed(0)
     module = GaussianInitializer(num_slots=4000, dim=4)
     with torch.no_grad():
         module.mean.copy_(torch.tensor([[[0.0, 1.0, -2.0, 5.0]]]))
         module.log_std.copy_(torch.tensor([[[0.0, 0.5, -1.0, 1.0]]]))
-        slots = module(TOKENS).flatten(0, 1)
+        slots = start(module).flatten(0, 1)
     torch.testing.assert_close(slots.mean(0), module.mean[0, 0], atol=0.1, rtol=0.0)
     torch.testing.assert_close(slots.std(0), module.log_std[0, 0].exp(), atol=0.1, rtol=0.0)
 
@@ -30,9 +34,9 @@ def test_gaussian_slots_follow_the_shared_mean_and_deviation():
 def test_gaussian_slots_differ_between_slots_images_and_calls_but_not_between_seeds():
     module = GaussianInitializer(num_slots=5, dim=16)
     torch.manual_seed(3)
-    first, second = module(TOKENS), module(TOKENS)
+    first, second = start(module), start(module)
     torch.manual_seed(3)
-    assert torch.equal(first, module(TOKENS))
+    assert torch.equal(first, start(module))
     assert not torch.equal(first, second)
     assert torch.unique(first.detach().flatten(0, 1), dim=0).shape[0] == 15
 
@@ -40,7 +44,7 @@ def test_gaussian_slots_differ_between_slots_images_and_calls_but_not_between_se
 @pytest.mark.parametrize("kind", [LearnedInitializer, OrthogonalInitializer])
 def test_learnt_slots_are_the_same_for_every_image_and_get_gradients(kind):
     module = kind(num_slots=5, dim=16)
-    slots = module(TOKENS)
+    slots = start(module)
     assert slots.shape == (3, 5, 16)
     assert torch.equal(slots[0], slots[2])
     slots.sum().backward()
@@ -61,9 +65,10 @@ def test_more_orthogonal_slots_than_dimensions_are_refused():
 @pytest.mark.parametrize(
     ("build", "key"),
     [
-        (build_slot_initializer, "MODEL.SLOTS.INITIALIZER.NAME"),
+        (lambda cfg: build_slot_initializer(cfg, {}), "MODEL.SLOTS.INITIALIZER.NAME"),
         (build_slot_grouping, "MODEL.SLOTS.GROUPING.NAME"),
     ],
+    ids=["initializer", "grouping"],
 )
 def test_an_unknown_name_lists_the_known_ones(build, key):
     cfg = get_cfg(overrides=[key, "Nonsense"])

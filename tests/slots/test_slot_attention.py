@@ -37,7 +37,7 @@ def sigmoid(x):
 def written_out(module, tokens, slots):
     """Algorithm 1 of the paper with loops over images, slots and pixels."""
     out_slots, out_attention = [], []
-    gru = {name: p.detach().numpy() for name, p in module.gru.named_parameters()}
+    gru = {name: p.detach().numpy() for name, p in module.update.gru.named_parameters()}
     for inputs, state in zip(tokens.values.numpy(), slots.numpy(), strict=True):
         normed = layer_norm(inputs, module.norm_tokens)
         keys, values = linear(normed, module.to_key), linear(normed, module.to_value)
