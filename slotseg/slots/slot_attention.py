@@ -86,8 +86,7 @@ class SlotAttention(nn.Module):
 
     def forward(self, tokens: Tokens, initial: Tensor) -> SlotState:
         """Group ``tokens`` of N = H * W pixels from the ``initial`` slots ``[B, K, D]``."""
-        values = self.norm_tokens(tokens.values)
-        keys, values = self.to_key(values), self.to_value(values)
+        keys, values = self.keys_and_values(tokens)
         slots, memory = initial, self.update.start(initial)
         for iteration in range(self.iterations):
             if self.bo_qsa and iteration == self.iterations - 1:
@@ -95,6 +94,11 @@ class SlotAttention(nn.Module):
             attention = self.compete(slots, keys).softmax(dim=1)
             slots, memory = self.refine(slots, self.gather(attention, values), memory)
         return SlotState(slots, attention.unflatten(2, tokens.grid))
+
+    def keys_and_values(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """What slots are compared with and what they gather, each ``[B, N, D]``."""
+        normed = self.norm_tokens(tokens.values)
+        return self.to_key(normed), self.to_value(normed)
 
     def compete(self, slots: Tensor, keys: Tensor) -> Tensor:
         """How much slots ``[B, K, D]`` want pixels ``[B, N, D]``: logits ``[B, K, N]`` float32."""
