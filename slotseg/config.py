@@ -62,6 +62,13 @@ def has_slots(meta_architecture: str) -> bool:
     return getattr(META_ARCH_REGISTRY.get(meta_architecture), "has_slots", False)
 
 
+def num_slots(cfg: CfgNode) -> int:
+    """How many slots are decoded: ``MODEL.SLOTS.NUM_SLOTS``, or of two levels the lower one's."""
+    slots = cfg.MODEL.SLOTS
+    nested = slots.GROUPING.NAME == "NestedSlotAttention"
+    return slots.NUM_SLOTS * (slots.GROUPING.SUB_SLOTS if nested else 1)
+
+
 def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.FORMAT = "RGB"
     # Window cut out of every image before resizing: (top, left, bottom, right) in pixels, bottom
@@ -137,7 +144,11 @@ def _add_model(cfg: CfgNode) -> None:
     slots.INITIALIZER.NAME = "GaussianInitializer"
 
     slots.GROUPING = CfgNode()
+    # SlotAttention (published) or NestedSlotAttention (two levels: each of NUM_SLOTS parents has
+    # SUB_SLOTS sub-slots, which are the slots that are decoded).
     slots.GROUPING.NAME = "SlotAttention"
+    # Sub-slots of every parent; NestedSlotAttention only.
+    slots.GROUPING.SUB_SLOTS = 4
     slots.GROUPING.ITERATIONS = 3
     slots.GROUPING.MLP_DIM = 128
     # Added to the attention before it is normalised over pixels.

@@ -11,6 +11,7 @@ from slotseg.slots.initializers import (
     LearnedInitializer,
     OrthogonalInitializer,
 )
+from slotseg.slots.nested import NestedSlotAttention
 from slotseg.slots.position import FourierPosition, SoftPosition, build_position
 from slotseg.slots.slot_attention import SlotAttention
 from slotseg.slots.state import InitialSlots, ParentSlots, SlotState
@@ -23,6 +24,7 @@ __all__ = [
     "GaussianInitializer",
     "InitialSlots",
     "LearnedInitializer",
+    "NestedSlotAttention",
     "OrthogonalInitializer",
     "ParentSlots",
     "PixelTokens",
