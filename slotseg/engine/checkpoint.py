@@ -16,6 +16,7 @@ from torch import nn
 
 from slotseg.engine import checkpoint_files as files
 from slotseg.errors import CheckpointError
+from slotseg.weight_files import load_file
 
 BEST = "model_best"
 FINAL = "model_final"
@@ -123,14 +124,14 @@ class SlotSegCheckpointer(DetectionCheckpointer):
             What else is in the file.
 
         Raises:
-            CheckpointError: see :func:`slotseg.engine.checkpoint_files.load_file`; different
+            CheckpointError: see :func:`slotseg.weight_files.load_file`; different
                 shapes; missing keys where they must be there; not one common key.
         """
         if not path:
             _logger.info("No checkpoint given: the model starts from its initialisation")
             return {}
         _logger.info(f"Loading {path}")
-        data = files.load_file(path, trust_pickle=self.trust_pickle)
+        data = load_file(path, trust_pickle=self.trust_pickle)
         return self._apply(data, path, checkpointables, strict=strict)
 
     def resume(self) -> dict[str, Any]:
@@ -142,7 +143,7 @@ class SlotSegCheckpointer(DetectionCheckpointer):
         path = self.get_checkpoint_file()
         _logger.info(f"Resuming from {path}")
         try:
-            data = files.load_file(path, trust_pickle=self.trust_pickle)
+            data = load_file(path, trust_pickle=self.trust_pickle)
         except CheckpointError as error:
             intact = files.newest_intact(self.save_dir, other_than=path)
             way_out = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from slotseg.backbone.resnet_weights import to_detectron2_names
-from slotseg.engine.checkpoint_files import load_file, save_file
+from slotseg.engine.checkpoint_files import save_file
 from slotseg.errors import CheckpointError
+from slotseg.weight_files import load_file
 
 
 def convert_resnet(source: str, target: str) -> int:
