@@ -1,6 +1,7 @@
 """One process of a comparison: ``python -m slotseg.comparison.job PHASE FOLDER``.
 
-The phase ``score`` trains if asked, and scores; ``measure`` times inference. Each reads
+The phase ``score`` trains if asked, and scores; ``measure`` times inference; ``memory`` looks at
+the memory of a training step; ``train`` trains as the config says and scores nothing. Each reads
 ``FOLDER/job.json`` and writes ``FOLDER/<phase>.json`` when it is done, or ``FOLDER/<phase>.failed``
 with the reason in one line. A phase that is done is not started again; an interrupted training
 goes on from its last checkpoint.
@@ -13,7 +14,9 @@ import json
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -29,16 +32,17 @@ from slotseg.comparison.measure import (
     peak_memory_mib,
     seconds_an_image,
 )
-from slotseg.comparison.plan import AS_BUILT, JOB_FILE, PHASES, Job, failure_file, phase_file
+from slotseg.comparison.plan import AS_BUILT, JOB_FILE, Job, failure_file, phase_file
+from slotseg.comparison.step_memory import training_step_memory_mib
 from slotseg.engine.checkpoint import FINAL, load_weights, weights_for_inference
-from slotseg.engine.cli import one_line
+from slotseg.engine.cli import INTERRUPTED, one_line
 from slotseg.engine.commands import train
 from slotseg.engine.defaults import available_device, default_setup
 from slotseg.engine.hooks.run_record import read_run_record
 from slotseg.engine.results import RESULTS_FILE, write_results
 from slotseg.engine.rng import seed_all
 from slotseg.engine.run_info import machine
-from slotseg.engine.time_budget import fit_to_time, measure_step_seconds
+from slotseg.engine.time_budget import fit_to_steps, fit_to_time, measure_step_seconds
 from slotseg.engine.trainer import Trainer
 from slotseg.errors import DatasetError, SlotSegError
 from slotseg.files import write_atomically
@@ -49,7 +53,7 @@ def score(job: Job) -> dict[str, Any]:
     """Train as long as the job says, or load weights; then score."""
     cfg = job.config()
     cfg.MODEL.DEVICE = available_device(cfg.MODEL.DEVICE)
-    if job.minutes is not None:
+    if job.trains:
         cfg = _fit(cfg, job)
         default_setup(cfg, argparse.Namespace())
         train(cfg, resume=True)
@@ -68,7 +72,7 @@ def score(job: Job) -> dict[str, Any]:
         "steps": steps,
         "train_seconds": seconds,
         "step_seconds": seconds / steps if steps and seconds else None,
-        "train_memory_mib": peak_memory_mib(device) if job.minutes is not None else None,
+        "train_memory_mib": peak_memory_mib(device) if job.trains else None,
         "curve": _curve(cfg.OUTPUT_DIR, seconds / steps) if steps and seconds else [],
         "machine": machine(device),
     }
@@ -86,13 +90,45 @@ def measure(job: Job) -> dict[str, Any]:
     height, width = items[0]["image"].shape[-2:]
     return {
         "parameters": count_parameters(model),
+        "trained_parameters": count_parameters(model, trained=True),
         "seconds_an_image": seconds,
         "inference_memory_mib": peak_memory_mib(torch.device(cfg.MODEL.DEVICE)),
         "input_size": [int(height), int(width)],
     }
 
 
-_WORK: dict[str, Callable[[Job], dict[str, Any]]] = {"score": score, "measure": measure}
+def train_only(job: Job) -> dict[str, Any]:
+    """Train exactly as the config says: what makes weights for other models has no score."""
+    cfg = job.config()
+    cfg.MODEL.DEVICE = available_device(cfg.MODEL.DEVICE)
+    cfg.freeze()
+    default_setup(cfg, argparse.Namespace())
+    train(cfg, resume=True)
+    run = read_run_record(cfg.OUTPUT_DIR)
+    return {
+        "steps": run.get("iterations"),
+        "train_seconds": run.get("train_seconds"),
+        "parameters": run.get("parameters"),
+        "machine": machine(torch.device(cfg.MODEL.DEVICE)),
+    }
+
+
+def memory(job: Job) -> dict[str, Any]:
+    """Memory of a training step on one image, in a process that has done nothing else."""
+    cfg = job.config()
+    cfg.MODEL.DEVICE = available_device(cfg.MODEL.DEVICE)
+    return {
+        "step_memory_mib": training_step_memory_mib(cfg, job.memory_size),
+        "memory_size": list(job.memory_size),
+    }
+
+
+_WORK: dict[str, Callable[[Job], dict[str, Any]]] = {
+    "score": score,
+    "measure": measure,
+    "memory": memory,
+    "train": train_only,
+}
 
 
 def run_phase(phase: str, folder: str) -> int:
@@ -119,18 +155,29 @@ def run_phase(phase: str, folder: str) -> int:
 
 def _fit(cfg: CfgNode, job: Job) -> CfgNode:
     """All seeds take the same number of steps, also after an interruption."""
-    if PathManager.isfile(job.budget_file):
-        with PathManager.open(job.budget_file, "r") as file:
-            seconds = float(json.load(file)["step_seconds"])
-    else:
-        seconds = measure_step_seconds(cfg)
-        write_atomically(job.budget_file, json.dumps({"step_seconds": seconds}) + "\n")
+    if job.steps is not None:
+        return fit_to_steps(cfg, job.steps, evaluations=job.evaluations)
+    if not PathManager.isfile(job.budget_file):
+        _note_once(job.budget_file, {"step_seconds": measure_step_seconds(cfg)})
+    with PathManager.open(job.budget_file, "r") as file:
+        seconds = float(json.load(file)["step_seconds"])
     return fit_to_time(cfg, job.minutes, seconds, evaluations=job.evaluations)
+
+
+def _note_once(path: str, content: dict[str, Any]) -> None:
+    """Write a small file unless it is there: of seeds that run at once, the first one decides."""
+    own = f"{path}.{os.getpid()}"
+    write_atomically(own, json.dumps(content) + "\n")
+    try:
+        with suppress(FileExistsError):
+            os.link(own, path)
+    finally:
+        os.remove(own)
 
 
 def _model(cfg: CfgNode, job: Job) -> nn.Module:
     model = Trainer.build_model(cfg)
-    if job.minutes is not None:
+    if job.trains:
         load_weights(model, os.path.join(job.folder, f"{FINAL}.pth"))
     elif job.weights != AS_BUILT:
         load_weights(model, _given_weights(cfg, job), trust_pickle=cfg.MODEL.TRUST_PICKLE)
@@ -159,12 +206,32 @@ def _curve(folder: str, step_seconds: float) -> list[dict[str, Any]]:
     return [points[iteration] for iteration in sorted(points)]
 
 
+def _end_with_parent() -> None:
+    """Leave when standard input ends, which is when the process that holds its other end is gone.
+
+    Otherwise a comparison that is killed would leave a training behind, and the next one would
+    start a second in the same folder.
+    """
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Run the phase that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("phase", choices=PHASES)
+    parser.add_argument("phase", choices=tuple(_WORK))
     parser.add_argument("folder")
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="leave when standard input ends"
+    )
     args = parser.parse_args()
+    if args.end_with_parent:
+        _end_with_parent()
     sys.exit(run_phase(args.phase, args.folder))
 
 

@@ -24,9 +24,9 @@ _WARM_UP_IMAGES = 2
 _KEPT_IMAGES = 8
 
 
-def count_parameters(model: nn.Module) -> int:
-    """All parameters, trained or frozen."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def count_parameters(model: nn.Module, *, trained: bool = False) -> int:
+    """All parameters, trained or frozen; or only those that are ``trained``."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trained)
 
 
 def load_single_images(cfg: CfgNode, dataset_name: str, count: int) -> list[dict[str, Any]]:

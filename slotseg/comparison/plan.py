@@ -20,7 +20,7 @@ from slotseg.errors import ConfigError
 
 # As weights: the model as its config builds it, which may load a pretrained one by itself.
 AS_BUILT = "as-built"
-# What is done for every job, in this order; see slotseg/comparison/job.py.
+# What a comparison does for every job, in this order; see slotseg/comparison/job.py.
 PHASES = ("score", "measure")
 JOB_FILE = "job.json"
 
@@ -44,15 +44,18 @@ class Job:
         config_file: YAML file; empty: the defaults.
         overrides: ``KEY VALUE ...`` on top of it.
         seed: of training and of sampled slots.
-        minutes: of training; None: no training, the weights are scored.
+        minutes: of training; None: no training, the weights are scored, unless ``steps`` says.
         evaluations: in training, equally spaced.
-        weights: to score, or :data:`AS_BUILT`; empty with ``minutes``, or to look for the trained
+        weights: to score, or :data:`AS_BUILT`; empty with training, or to look for the trained
             weights in ``trained_in``.
         trained_in: ``OUTPUT_DIR`` of the config, where that matters.
         speed_images: that inference is timed on.
         folder: of this run, an ``OUTPUT_DIR``.
         budget_file: where the steps that fit into ``minutes`` are noted, for all seeds.
         command: that asked for it, for the records.
+        steps: of training, in place of ``minutes``.
+        memory_size: height and width of the image on which the memory of a training step is
+            measured; None: it is not.
     """
 
     name: str
@@ -67,6 +70,13 @@ class Job:
     folder: str
     budget_file: str
     command: str
+    steps: int | None = None
+    memory_size: tuple[int, int] | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is something to train before the score."""
+        return self.minutes is not None or self.steps is not None
 
     def config(self) -> CfgNode:
         """The config of this run, before its steps are fitted to the time; not frozen."""
@@ -83,7 +93,14 @@ class Job:
     def loads(cls, text: str) -> Job:
         """The counterpart of :meth:`dumps`."""
         values = json.loads(text)
-        return cls(**{**values, "overrides": tuple(values["overrides"])})
+        size = values.get("memory_size")
+        return cls(
+            **{
+                **values,
+                "overrides": tuple(values["overrides"]),
+                "memory_size": tuple(size) if size else None,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -178,8 +195,8 @@ def make_plan(
         settings = [minutes, scored, trained_in, evaluations, speed_images]
         if minutes is None:
             settings.append(_state_of_weights(scored, trained_in))
-        key = _key(cfg, *settings)
-        folder = os.path.join(output, f"{_file_name(name)}-{key}")
+        key = config_key(cfg, *settings)
+        folder = os.path.join(output, f"{file_name(name)}-{key}")
         jobs += [
             Job(
                 name=name,
@@ -221,8 +238,13 @@ def _common(cfgs: Sequence[CfgNode], names: Sequence[str], key: str, flag: str) 
     return next(iter(found.values()))
 
 
-def _key(cfg: CfgNode, *settings: Any) -> str:
-    """Changes whenever another result could come out."""
+def config_key(cfg: CfgNode, *settings: Any) -> str:
+    """Eight hexadecimal digits that change whenever another result could come out.
+
+    Args:
+        cfg: of the run; its seed and its folder do not count.
+        settings: what else decides, as JSON takes it.
+    """
     neutral = cfg.clone()
     neutral.defrost()
     neutral.OUTPUT_DIR, neutral.SEED = "", 0
@@ -242,5 +264,6 @@ def _state_of_weights(scored: str, trained_in: str) -> list[tuple[int, int] | No
     ]
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A model's name as part of a path."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("_") or "model"

@@ -23,9 +23,10 @@ class Run:
     Attributes:
         seed: of it; None: not recorded.
         scores: flat names such as ``panoptic/PQ`` to values; NaN where one is not defined.
-        numbers: what else was measured: ``parameters``, ``seconds_an_image``, ``step_seconds``,
-            ``train_seconds``, ``steps``, ``train_memory_mib``, ``inference_memory_mib``, as far
-            as it is known.
+        numbers: what else was measured: ``parameters``, ``trained_parameters``,
+            ``seconds_an_image``, ``step_seconds``, ``train_seconds``, ``steps``,
+            ``train_memory_mib``, ``inference_memory_mib``, ``step_memory_mib``, as far as it is
+            known.
         input_size: height and width that the model saw.
         curve: scores in training, ``{"seconds": s, "PQ": value}`` each.
         origin: command, machine and date.
@@ -107,7 +108,7 @@ def rows_of(jobs: Iterable[Job]) -> list[Row]:
     """The rows of all jobs, as far as they are done; models in the order of the jobs."""
     runs: dict[str, list[Run]] = {}
     for job in jobs:
-        runs.setdefault(job.name, []).append(_read_run(job))
+        runs.setdefault(job.name, []).append(read_run(job))
     return [Row(name, tuple(found)) for name, found in runs.items()]
 
 
@@ -146,18 +147,21 @@ def read_added(path: str) -> Row:
 
 _NUMBERS = (
     "parameters",
+    "trained_parameters",
     "seconds_an_image",
     "step_seconds",
     "train_seconds",
     "steps",
     "train_memory_mib",
     "inference_memory_mib",
+    "step_memory_mib",
 )
 
 
-def _read_run(job: Job) -> Run:
+def read_run(job: Job, phases: Sequence[str] = PHASES) -> Run:
+    """What the ``phases`` of a job have left; at the first that has left nothing, why."""
     found: dict[str, Any] = {}
-    for phase in PHASES:
+    for phase in phases:
         path = phase_file(job.folder, phase)
         if not PathManager.isfile(path):
             return _run(job, found, _reason(job, phase))

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from detectron2.utils.file_io import PathManager
@@ -35,11 +36,33 @@ def run_jobs(plan: Plan) -> Iterator[Job]:
             yield job
 
 
-def run_phase_in_process(job: Job, phase: str) -> bool:
+def run_side_by_side(jobs: Sequence[Job], phase: str, *, processes: int = 1) -> Iterator[Job]:
+    """Run one phase of all jobs, ``processes`` at once, and yield each job when it is over.
+
+    The processor's cores are shared out evenly: on a CPU one thread in each of two processes does
+    more than two threads in one after the other.
+    """
+    threads = None if processes == 1 else max(1, _cores() // processes)
+    pool = ThreadPoolExecutor(processes)
+    try:
+        running = {pool.submit(run_phase_in_process, job, phase, threads): job for job in jobs}
+        for done in as_completed(running):
+            done.result()
+            yield running[done]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_phase_in_process(job: Job, phase: str, threads: int | None = None) -> bool:
     """Run one phase unless it is done; whether it is done now.
 
     The process's output goes to ``output.txt`` in the job's folder; on a terminal its progress
-    bars are shown.
+    bars are shown. It ends when this process does.
+
+    Args:
+        job: whose folder says what is done.
+        phase: see :mod:`slotseg.comparison.job`.
+        threads: of the process; None: as the environment says.
     """
     if PathManager.isfile(phase_file(job.folder, phase)):
         return True
@@ -49,7 +72,7 @@ def run_phase_in_process(job: Job, phase: str) -> bool:
         PathManager.rm(failed)
     write_atomically(os.path.join(job.folder, JOB_FILE), job.dumps())
     log = os.path.join(job.folder, LOG_FILE)
-    status = _run_process(phase, job.folder, log)
+    status = _run_process(phase, job.folder, log, threads)
     if status == 0 and PathManager.isfile(phase_file(job.folder, phase)):
         return True
     if not PathManager.isfile(failed):
@@ -57,23 +80,44 @@ def run_phase_in_process(job: Job, phase: str) -> bool:
     return False
 
 
-def _run_process(phase: str, folder: str, log: str) -> int:
+def _run_process(phase: str, folder: str, log: str, threads: int | None) -> int:
     """The exit status, negative for a signal."""
-    with open(log, "a", encoding="utf-8") as file:
-        return subprocess.run(
-            [sys.executable, "-m", "slotseg.comparison.job", phase, folder],
-            stdout=file,
-            stderr=None if sys.stderr.isatty() else file,
-            env=_environment(),
-            check=False,
-        ).returncode
+    # Nothing is ever written into it: its end tells the process that this one is gone.
+    read_end, write_end = os.pipe()
+    try:
+        with open(log, "a", encoding="utf-8") as file:
+            return subprocess.run(
+                [
+                    *(sys.executable, "-m", "slotseg.comparison.job"),
+                    *(phase, folder, "--end-with-parent"),
+                ],
+                stdin=read_end,
+                stdout=file,
+                stderr=None if sys.stderr.isatty() and threads is None else file,
+                env=_environment(threads),
+                check=False,
+            ).returncode
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
-def _environment() -> dict[str, str]:
+def _environment(threads: int | None) -> dict[str, str]:
     """This process's, with the SlotSeg that is running here in front."""
     own = str(Path(slotseg.__file__).resolve().parents[1])
     path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{own}{os.pathsep}{path}" if path else own}
+    environment = {**os.environ, "PYTHONPATH": f"{own}{os.pathsep}{path}" if path else own}
+    if threads is not None:
+        # A thread that waits must not spin on a core that another process could use.
+        environment |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    return environment
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cause(status: int) -> str:

@@ -81,14 +81,30 @@ def fit_to_time(
     """
     if not minutes > 0:
         raise ConfigError(f"training time: must be positive, got {minutes} minutes")
-    if evaluations < 1:
-        raise ConfigError(f"evaluations: must be at least 1, got {evaluations}")
     steps = int(minutes * 60 / step_seconds)
     if steps < 1:
         raise ConfigError(
             f"training time: {minutes:g} minutes are less than one step, which takes "
             f"{step_seconds:.1f} s here; give more time or lower SOLVER.IMS_PER_BATCH"
         )
+    return fit_to_steps(cfg, steps, evaluations=evaluations)
+
+
+def fit_to_steps(cfg: CfgNode, steps: int, *, evaluations: int = 1) -> CfgNode:
+    """A copy of ``cfg`` that trains for ``steps``, its schedule as in :func:`fit_to_time`.
+
+    Args:
+        cfg: of the training.
+        steps: ``SOLVER.MAX_ITER`` of the copy.
+        evaluations: equally spaced in training, the last one at its end.
+
+    Raises:
+        ConfigError: less than one step or one evaluation.
+    """
+    if steps < 1:
+        raise ConfigError(f"training steps: must be at least 1, got {steps}")
+    if evaluations < 1:
+        raise ConfigError(f"evaluations: must be at least 1, got {evaluations}")
     fitted = cfg.clone()
     fitted.defrost()
     solver = fitted.SOLVER
