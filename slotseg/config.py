@@ -27,6 +27,9 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     add_panoptic_deeplab_config(cfg)
     _add_input(cfg)
     _add_model(cfg)
+    _add_feature_decoder(cfg)
+    _add_diffusion_decoder(cfg)
+    _add_autoencoder(cfg)
     _add_huggingface(cfg)
     _add_losses(cfg)
     _add_solver(cfg)
@@ -128,6 +131,8 @@ def _add_model(cfg: CfgNode) -> None:
     # Residual blocks at each stride on the way down.
     cfg.MODEL.UNET.BLOCKS = [1, 1, 1, 1]
 
+    _add_vit(cfg)
+
     slots = cfg.MODEL.SLOTS = CfgNode()
     slots.NUM_SLOTS = 7
     slots.DIM = 64
@@ -190,6 +195,126 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.HEAD.MIN_AREA = 1
 
 
+def _add_vit(cfg: CfgNode) -> None:
+    # A vision transformer of timm: build_dinov2_backbone gives the map "s<STRIDE>" of its last
+    # tokens.
+    vit = cfg.MODEL.VIT = CfgNode()
+    # timm's name: vit_{small,base,large,giant}_patch14[_reg4]_dinov2.lvd142m,
+    # vit_*_patch16_dinov3.*, vit_tiny_patch16_224, ... The tag behind the dot says which weights of
+    # the hub are meant.
+    vit.NAME = "vit_small_patch14_dinov2.lvd142m"
+    # Further keyword arguments of timm.create_model, such as img_size (for which position
+    # embeddings are stored; other sizes are resampled), patch_size, embed_dim, depth, num_heads,
+    # drop_path_rate.
+    vit.ARGS = CfgNode(new_allowed=True)
+    # "": random weights. "hub": timm's for NAME, fetched once. Else a file: timm's
+    # model.safetensors, the original .pth of DINOv2 or DINOv3, or a checkpoint of SlotSeg with a
+    # ViT in it, such as a masked autoencoder's. They are loaded when the model is built; a
+    # checkpoint in MODEL.WEIGHTS, loaded later, holds them too.
+    vit.WEIGHTS = ""
+    # What these weights want in 0..255 RGB; the model's images come as MODEL.PIXEL_MEAN says and
+    # are converted. These are ImageNet's statistics, which DINOv2 and DINOv3 were trained with.
+    vit.PIXEL_MEAN = [123.675, 116.28, 103.53]
+    vit.PIXEL_STD = [58.395, 57.12, 57.375]
+    # Pixels of the image a token; 0: the side of a patch. The image is resized so that whole
+    # patches cover exactly the image: with patches of 14 and a stride of 16, 512x1024 is seen as
+    # 448x896.
+    vit.STRIDE = 0
+    # Also give the attention keys of the last block, as the map "keys".
+    vit.KEYS = False
+    # The last blocks that are trained, with the final norm; 0: the ViT is frozen; -1: all of it.
+    vit.UNFROZEN_BLOCKS = 0
+    # Rank of a trained update of the attention matrices that are frozen (LoRA); 0: none.
+    vit.LORA_RANK = 0
+    # Factor on the learning rate from one block to the one before it (BEiT, ViTDet: 0.65 to 0.9).
+    vit.LAYER_DECAY = 1.0
+
+    # build_dinov2_fpn_backbone: the simple feature pyramid of ViTDet on that map.
+    pyramid = cfg.MODEL.VIT_FPN = CfgNode()
+    # Strides of its maps "s<stride>"; powers of two times MODEL.VIT.STRIDE, up or down.
+    pyramid.STRIDES = [4, 8, 16, 32]
+    pyramid.CHANNELS = 256
+    # "LN" (over the channels of a pixel, as published) or "GN" (32 groups).
+    pyramid.NORM = "LN"
+
+
+def _add_feature_decoder(cfg: CfgNode) -> None:
+    # FeatureMLPDecoder: slots and positions to a backbone map and masks (DINOSAUR).
+    features = cfg.MODEL.FEATURE_MLP = CfgNode()
+    # Backbone map that the slots have to explain; masks come at its stride. It has to be a frozen
+    # one: a map that is trained can make itself easy to predict by becoming constant.
+    features.TARGET = "s16"
+    # Width and number of the hidden layers.
+    features.HIDDEN = 2048
+    features.LAYERS = 3
+    # How a pixel's position is told, as MODEL.SLOTS.POSITION: "soft" or "fourier".
+    features.POSITION = "fourier"
+
+
+def _add_diffusion_decoder(cfg: CfgNode) -> None:
+    # LatentDiffusionDecoder: a denoising UNet over the latents of a frozen autoencoder, with the
+    # slots as its cross-attention tokens. The defaults are SlotDiffusion's.
+    diffusion = cfg.MODEL.DIFFUSION = CfgNode()
+    # The autoencoder: a checkpoint of a LatentAutoencoder (configs/clevr/pretrain/autoencoder.yaml
+    # trains one), or a folder that diffusers' save_pretrained made of an AutoencoderKL, a VQModel
+    # or an AutoencoderTiny, or a pipeline's folder that holds one in vae/ or vqvae/.
+    diffusion.AUTOENCODER = ""
+    # Height and width in pixels at which images are encoded and drawn. Empty: those of the input,
+    # rounded up to what the autoencoder divides.
+    diffusion.IMAGE_SIZE = ()
+    # Channels of the UNet at the latents' resolution, a half, a quarter, ... of it, ...
+    diffusion.CHANNELS = [128, 256, 384, 512]
+    # ... residual blocks at each on the way down (one more on the way up), ...
+    diffusion.BLOCKS = 2
+    # ... and whether they are followed by attention. The coarsest always has it, in the middle.
+    diffusion.ATTENTION = [False, True, True, True]
+    # Channels of an attention head.
+    diffusion.HEAD_DIM = 32
+    # Groups of the group normalisation; CHANNELS must be multiples of it.
+    diffusion.NORM_GROUPS = 32
+    # Steps of the noise schedule and its variances at both ends. "scaled_linear": the square root
+    # of the variance is linear, which the code of latent diffusion models calls linear; "linear":
+    # the variance itself; "squaredcos_cap_v2": a cosine, without the two ends.
+    diffusion.TIMESTEPS = 1000
+    diffusion.BETA_SCHEDULE = "scaled_linear"
+    diffusion.BETA_START = 0.0015
+    diffusion.BETA_END = 0.0195
+    # What the UNet predicts: "epsilon" (the noise) or "v_prediction" (Salimans and Ho 2022).
+    diffusion.PREDICTION = "epsilon"
+    # How pictures are drawn: "ddim" (Song et al. 2021, without added noise) or "dpm-solver"
+    # (DPM-Solver++, Lu et al. 2022), and in how many steps.
+    diffusion.SAMPLER = "ddim"
+    diffusion.SAMPLER_STEPS = 20
+
+
+def _add_autoencoder(cfg: CfgNode) -> None:
+    # The meta-architecture LatentAutoencoder, which makes the latents of the diffusion decoder. It
+    # needs no labels. Images are mapped to [-1, 1] in RGB whatever MODEL.PIXEL_MEAN is.
+    autoencoder = cfg.MODEL.AUTOENCODER = CfgNode()
+    # A class of diffusers: "kl" (AutoencoderKL), "vq" (VQModel) or "tiny" (AutoencoderTiny, the
+    # cheapest, without a penalty on its latents).
+    autoencoder.KIND = "kl"
+    # Channels at strides 1, 2, 4, ...; the last stride is that of the latents. "tiny" wants all of
+    # them equal.
+    autoencoder.CHANNELS = [64, 128, 256]
+    # Residual blocks at each stride.
+    autoencoder.BLOCKS = 2
+    # Channels of the latents.
+    autoencoder.LATENT_CHANNELS = 4
+    # Self-attention at the latents' stride ("kl" and "vq"); its cost grows with the square of
+    # their number of pixels.
+    autoencoder.ATTENTION = True
+    # Groups of the group normalisation ("kl" and "vq"); CHANNELS must be multiples of it.
+    autoencoder.NORM_GROUPS = 32
+    # Vectors in the codebook ("vq").
+    autoencoder.CODEBOOK = 4096
+    # Weight of the latents' KL divergence from a normal distribution, mean over their values
+    # ("kl"), beside the mean squared error of the image in [-1, 1].
+    autoencoder.KL_WEIGHT = 1e-4
+    # Weight of the codebook loss ("vq").
+    autoencoder.CODEBOOK_WEIGHT = 1.0
+
+
 def _add_huggingface(cfg: CfgNode) -> None:
     # The models of the `transformers` package: HFMask2Former and HFEoMT. MODEL.CHANNELS_LAST does
     # not apply to them: they hardly convolve.
@@ -216,10 +341,19 @@ def _add_huggingface(cfg: CfgNode) -> None:
 
 def _add_losses(cfg: CfgNode) -> None:
     losses = cfg.LOSSES = CfgNode()
-    # Weight 0 switches a loss off; at least one of reconstruction and masks must be on.
+    # Weight 0 switches a loss off; at least one beside diversity must be on.
     losses.RECONSTRUCTION = CfgNode()
     # Mean squared error between the image in [-1, 1] and its reconstruction. No labels.
     losses.RECONSTRUCTION.WEIGHT = 1.0
+
+    # Mean squared error between MODEL.FEATURE_MLP.TARGET and the FeatureMLPDecoder's idea of it.
+    losses.FEATURES = CfgNode()
+    losses.FEATURES.WEIGHT = 0.0
+
+    # Mean squared error between the noise in the latents and the LatentDiffusionDecoder's idea of
+    # it (or of MODEL.DIFFUSION.PREDICTION).
+    losses.DIFFUSION = CfgNode()
+    losses.DIFFUSION.WEIGHT = 0.0
 
     # Supervised masks: slots are matched to true segments (background included) by Hungarian
     # assignment on the same costs.
@@ -277,7 +411,8 @@ def _add_monitoring(cfg: CfgNode) -> None:
     # this, the weaker one is left out (slotseg/ops/mask_nms.py); 1 keeps all slots. Only where
     # MODEL.HEAD.NAME is empty: a head says itself which slots stand for nothing.
     cfg.TEST.MASK_NMS_IOU = 1.0
-    # Where the scored masks come from: "decoder" or "attention".
+    # Where the scored masks come from: "decoder"; "attention"; or "parents", the upper level of
+    # NestedSlotAttention, each the sum of the decoder's masks of its sub-slots.
     cfg.TEST.MASK_SOURCE = "decoder"
     # Panoptic sets: besides panoptic quality also the slot scores (ARI, FG-ARI, mBO, ...), at the
     # size of the model's input. Things are the objects.
