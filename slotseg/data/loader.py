@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import log_first_n
 from torch.utils.data import DataLoader, Dataset
 
-from slotseg.config import has_slots
+from slotseg.config import has_slots, num_slots
 from slotseg.data.mappers import Mapper, build_mapper
 from slotseg.data.sampling import EvaluationOrder, TrainingOrder, sample_seed
 from slotseg.data.transport import pack, unpack
@@ -275,16 +275,18 @@ def _warn_about(dicts: list[dict[str, Any]], names: str, cfg: CfgNode) -> None:
             f"{names}: {empty} of {len(dicts)} images have no segment but crowds; they train "
             "nothing, and panoptic quality counts only what is wrongly found there"
         )
-    num_slots = cfg.MODEL.SLOTS.NUM_SLOTS
     # Other models find segments by other means.
     if not has_slots(cfg.MODEL.META_ARCHITECTURE):
         return
-    if crowded := sum(count > num_slots for count in counts):
+    slots = num_slots(cfg)
+    if crowded := sum(count > slots for count in counts):
+        key = "MODEL.SLOTS.NUM_SLOTS"
+        if slots != cfg.MODEL.SLOTS.NUM_SLOTS:
+            key += " * GROUPING.SUB_SLOTS"
         what = (
-            f"objects (up to {max(counts) - 1}) than MODEL.SLOTS.NUM_SLOTS = {num_slots} can hold "
-            "beside the background"
+            f"objects (up to {max(counts) - 1}) than {key} = {slots} can hold beside the background"
             if scenes
-            else f"segments (up to {max(counts)}) than MODEL.SLOTS.NUM_SLOTS = {num_slots}"
+            else f"segments (up to {max(counts)}) than {key} = {slots}"
         )
         _warn_once(
             f"{names}: {crowded} of {len(dicts)} images have more {what}; raise it, or leave such "

@@ -21,7 +21,7 @@ from slotseg.engine.defaults import available_device
 from slotseg.engine.inference import inference_mode
 from slotseg.engine.rng import forked_rng
 from slotseg.errors import ConfigError, DatasetError
-from slotseg.evaluation import attention_segments
+from slotseg.evaluation import attention_segments, masks_of
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Prediction:
         segments_info: one dict a segment, with ``id`` and, where segments have no class, ``slot``,
             else ``category_id`` (contiguous) and ``isthing``.
         metadata: names and colours of the classes; None where segments have none.
-        masks: float32 ``[K, h, w]``, softmax over K, one mask a slot, those that the segments come
-            from; None: no slots.
+        masks: float32 ``[K, h, w]``, softmax over K, one mask a slot (or parent), those that the
+            segments come from; None: no slots.
         reconstruction: uint8 ``[h, w, 3]`` RGB; None where no decoder makes one.
     """
 
@@ -114,14 +114,13 @@ class Predictor:
         """
         output = self._run(item)
         # Panoptic segments are the head's, whose masks are the first decoder's.
-        from_attention = self.cfg.TEST.MASK_SOURCE == "attention" and not self._panoptic
-        masks = output.get("attention" if from_attention else "slot_masks")
+        source = "decoder" if self._panoptic else self.cfg.TEST.MASK_SOURCE
+        masks = masks_of(output, source)
         if masks is None and not self._panoptic:
             raise ConfigError(
-                f"TEST.MASK_SOURCE: the model gives no {self.cfg.TEST.MASK_SOURCE} masks; choose "
-                "the other source"
+                f"TEST.MASK_SOURCE: the model gives no {source} masks; choose another source"
             )
-        if from_attention:
+        if source != "decoder":
             segments = attention_segments(masks, tuple(item["image"].shape[1:]))
             info = [{"id": int(i), "slot": int(i) - 1} for i in segments.unique()]
         else:

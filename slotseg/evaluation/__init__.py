@@ -32,6 +32,7 @@ from slotseg.evaluation.slot_evaluator import (
     MASK_SOURCES,
     SlotEvaluator,
     attention_segments,
+    masks_of,
     score_tables,
 )
 
@@ -57,6 +58,7 @@ __all__ = [
     "group_quality",
     "hungarian_mean_iou",
     "image_scores_file",
+    "masks_of",
     "mean_best_overlap",
     "pairwise_iou",
     "read_image_scores",

@@ -24,7 +24,7 @@ class ImageScore:
         file_name: of the image.
         height: of the scored maps, in pixels.
         width: of the scored maps, in pixels.
-        mask_source: "decoder" or "attention".
+        mask_source: "decoder", "attention" or "parents".
         objects: number of true objects with at least one valid pixel.
         scores: name of the score to its value; NaN where the image does not define it.
     """

@@ -18,8 +18,9 @@ from slotseg.errors import ConfigError, DatasetError
 from slotseg.evaluation import clustering
 from slotseg.evaluation.image_scores import ImageScore, image_scores_file, write_image_scores
 from slotseg.evaluation.segment_usage import segment_usage
+from slotseg.ops.hierarchy import parent_masks
 
-MASK_SOURCES = ("decoder", "attention")
+MASK_SOURCES = ("decoder", "attention", "parents")
 
 # One line a score: what it is, for reports and for readers of a results file.
 DEFINITIONS: dict[str, str] = {
@@ -46,6 +47,8 @@ DEFINITIONS: dict[str, str] = {
     "height": "Height in pixels of the scored maps (the largest, if they differ).",
     "width": "Width in pixels of the scored maps (the largest, if they differ).",
     "attention_masks": "1 if the scored masks are the attention masks, 0 if the decoder's.",
+    "parent_masks": "1 if the scored masks are those of the parents of a two-level grouping, each "
+    "the sum of the decoder's masks of its sub-slots; 0 if every slot is a segment.",
 }
 
 _HEADLINE = ("ARI", "FG-ARI", "mBO", "mIoU")
@@ -60,10 +63,10 @@ class SlotEvaluator(DatasetEvaluator):
     """Score predicted slot masks against true instance masks.
 
     Inputs are the mapper's dicts with ``segment_map`` (int64 ``[H, W]``, -1 is void) and
-    ``segment_is_object`` (bool ``[S]``); outputs are the model's dicts with ``panoptic_seg`` or
-    ``attention``. Any part of a data set may be scored, in any order and on any number of ranks:
-    sums are exactly rounded, so the result does not depend on the order. What is kept between
-    batches is a row of scores an image, never a mask.
+    ``segment_is_object`` (bool ``[S]``); outputs are the model's dicts with
+    ``panoptic_seg``, or what :func:`masks_of` needs. Any part of a data set may be scored, in any
+    order and on any number of ranks: sums are exactly rounded, so the result does not depend on
+    the order. What is kept between batches is a row of scores an image, never a mask.
     """
 
     def __init__(
@@ -77,17 +80,15 @@ class SlotEvaluator(DatasetEvaluator):
         Args:
             dataset_name: used in messages and in the name of the per-image file.
             mask_source: "decoder" scores ``panoptic_seg``; "attention" scores the masks of the
-                last competition, upsampled bilinearly to the size of the true map.
+                last competition and "parents" the masks of the upper level of a two-level
+                grouping, both upsampled bilinearly to the size of the true map.
             output_dir: where ``<dataset_name>_images.csv`` (one row an image) is written; None
                 writes nothing.
 
         Raises:
             ConfigError: an unknown mask source.
         """
-        if mask_source not in MASK_SOURCES:
-            raise ConfigError(
-                f"TEST.MASK_SOURCE: {mask_source!r} is not known; use {' or '.join(MASK_SOURCES)}"
-            )
+        _check_source(mask_source)
         self._dataset_name = dataset_name
         self._mask_source = mask_source
         self._output_dir = output_dir
@@ -151,12 +152,13 @@ class SlotEvaluator(DatasetEvaluator):
         self, item: Mapping[str, Any], output: Mapping[str, Any], truth: Tensor
     ) -> Tensor:
         """Segment ids as large as ``truth``; 0 is no segment, segment i is slot i - 1."""
-        if self._mask_source == "attention":
-            if output.get("attention") is None:
+        if self._mask_source != "decoder":
+            masks = masks_of(output, self._mask_source)
+            if masks is None:
                 raise ConfigError(
-                    "TEST.MASK_SOURCE: the model gives no attention masks; use decoder"
+                    f"TEST.MASK_SOURCE: the model gives no {self._mask_source} masks; use decoder"
                 )
-            return attention_segments(output["attention"], tuple(truth.shape)).cpu()
+            return attention_segments(masks, tuple(truth.shape)).cpu()
         pred = output["panoptic_seg"][0].cpu()
         if pred.shape != truth.shape:
             raise DatasetError(
@@ -248,7 +250,35 @@ def summarize(images: list[ImageScore]) -> dict[str, float]:
     results["height"] = float(max(image.height for image in images))
     results["width"] = float(max(image.width for image in images))
     results["attention_masks"] = float(images[0].mask_source == "attention")
+    results["parent_masks"] = float(images[0].mask_source == "parents")
     return results
+
+
+@torch.no_grad()
+def masks_of(output: Mapping[str, Any], source: str) -> Tensor | None:
+    """The soft masks of one image that ``TEST.MASK_SOURCE`` names.
+
+    Args:
+        output: the model's dict: ``slot_masks`` ``[K, h, w]`` for "decoder", ``attention``
+            ``[K, h, w]`` for "attention"; ``slot_masks``, ``parent_of`` ``[K]`` and
+            ``parent_attention`` ``[M, ...]`` for "parents".
+        source: one of :data:`MASK_SOURCES`.
+
+    Returns:
+        float ``[K, h, w]``, or ``[M, h, w]`` for "parents"; they sum to 1 over K or M. None if the
+        model makes none of that kind.
+
+    Raises:
+        ConfigError: an unknown source.
+    """
+    _check_source(source)
+    if source != "parents":
+        return output.get("attention" if source == "attention" else "slot_masks")
+    if output.get("parent_of") is None:
+        return None
+    return parent_masks(
+        output["slot_masks"], output["parent_of"], output["parent_attention"].shape[0]
+    )
 
 
 @torch.no_grad()
@@ -270,6 +300,13 @@ def attention_segments(attention: Tensor, size: tuple[int, int]) -> Tensor:
     with torch.autocast(attention.device.type, enabled=False):
         masks = F.interpolate(attention[None].float(), size, mode="bilinear", align_corners=False)
     return masks[0].argmax(0) + 1
+
+
+def _check_source(source: str) -> None:
+    if source not in MASK_SOURCES:
+        raise ConfigError(
+            f"TEST.MASK_SOURCE: {source!r} is not known; choose from {', '.join(MASK_SOURCES)}"
+        )
 
 
 def _small_ids(pred: Tensor) -> Tensor:

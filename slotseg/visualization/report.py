@@ -40,7 +40,14 @@ from slotseg.visualization.run_folder import RunFolder
 HEADLINE = ("ARI", "FG-ARI", "mBO", "mIoU")
 UNDEFINED = "not defined"
 
-_COUNTS = ("images", "images_without_foreground", "height", "width", "attention_masks")
+_COUNTS = (
+    "images",
+    "images_without_foreground",
+    "height",
+    "width",
+    "attention_masks",
+    "parent_masks",
+)
 _SHARES = ("objects_split", "objects_merged", "objects_missed")
 # Sides in pixels of embedded pictures: longest of panels and slots, shortest of flat colours.
 _PANEL_SIDE, _SLOT_SIDE, _FLAT_SIDE = 640, 160, 256
@@ -231,6 +238,8 @@ def _setting(scores: Mapping[str, float]) -> str:
         parts.append(f"scored at {scores['height']:.0f}×{scores['width']:.0f} (height × width)")
     if "attention_masks" in scores:
         parts.append("attention masks" if scores["attention_masks"] else "decoder masks")
+        if scores.get("parent_masks"):
+            parts[-1] = "parents' masks"
     empty = scores.get("images_without_foreground", 0)
     if empty:
         parts.append(f"{empty:.0f} without an object, left out of FG-ARI, mBO and mIoU")

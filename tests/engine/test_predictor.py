@@ -93,3 +93,13 @@ def test_a_model_without_the_wanted_masks_is_named(tiny_cfg, image_file, monkeyp
     )
     with pytest.raises(ConfigError, match=r"TEST\.MASK_SOURCE"):
         predictor.predict_file(str(image_file))
+
+
+def test_parents_masks_on_request(tiny_cfg, image_file):
+    two_levels = ("MODEL.SLOTS.GROUPING.NAME", "NestedSlotAttention",
+                  "MODEL.SLOTS.GROUPING.SUB_SLOTS", 3)  # fmt: skip
+    cfg = tiny_cfg(*two_levels, "MODEL.SLOTS.NUM_SLOTS", 2, "TEST.MASK_SOURCE", "parents")
+    prediction = Predictor(cfg).predict_file(str(image_file))
+    families = prediction.output["slot_masks"].unflatten(0, (2, 3))
+    np.testing.assert_allclose(prediction.masks, families.sum(1).numpy(), atol=1e-6)
+    assert set(prediction.segments.unique().tolist()) <= {1, 2}

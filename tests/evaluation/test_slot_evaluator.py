@@ -17,6 +17,7 @@ from slotseg.evaluation import (
     SlotEvaluator,
     attention_segments,
     contingency_table,
+    masks_of,
     read_image_scores,
     score_tables,
 )
@@ -220,3 +221,32 @@ def test_works_with_detectron2s_inference_loop():
     evaluator = DatasetEvaluators([SlotEvaluator("toy")])
     results = inference_on_dataset(Model(), loader, evaluator)
     assert results["slots"] == score(batches(scenes, 4))
+
+
+def test_parents_masks_are_the_sums_of_their_sub_slots():
+    item, output = scene(0, size=(2, 4), objects=2)
+    item["segment_map"] = torch.tensor([[1, 1, 2, 2]] * 2)
+    # Two sub-slots share the left object; neither is the largest mask there.
+    masks = torch.zeros(4, 1, 2)
+    masks[:, 0, 0] = torch.tensor([0.32, 0.32, 0.36, 0.0])
+    masks[:, 0, 1] = torch.tensor([0.0, 0.2, 0.5, 0.3])
+    output |= {
+        "slot_masks": masks,
+        "parent_of": torch.tensor([0, 0, 1, 1]),
+        "parent_attention": torch.full((2, 1, 2), 0.5),
+    }
+    torch.testing.assert_close(
+        masks_of(output, "parents"), torch.tensor([[[0.64, 0.2]], [[0.36, 0.8]]])
+    )
+    results = score([[(item, output)]], mask_source="parents")
+    assert results["ARI"] == 1
+    assert (results["parent_masks"], results["attention_masks"]) == (1, 0)
+    assert score([[scene(0)]])["parent_masks"] == 0
+
+
+def test_a_model_of_one_level_has_no_parents_masks():
+    item, output = scene(0)
+    output["slot_masks"] = torch.full((2, 1, 2), 0.5)
+    assert masks_of(output, "parents") is None
+    with pytest.raises(ConfigError, match="no parents masks; use decoder"):
+        score([[(item, output)]], mask_source="parents")
