@@ -132,6 +132,7 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.UNET.BLOCKS = [1, 1, 1, 1]
 
     _add_vit(cfg)
+    _add_masked_autoencoder(cfg)
 
     slots = cfg.MODEL.SLOTS = CfgNode()
     slots.NUM_SLOTS = 7
@@ -144,9 +145,39 @@ def _add_model(cfg: CfgNode) -> None:
 
     slots.INITIALIZER = CfgNode()
     # GaussianInitializer (one learnt mean and deviation shared by all slots, as published),
-    # LearnedInitializer (one learnt vector a slot, Xavier) or OrthogonalInitializer (one learnt
-    # vector a slot, started as rows of an orthogonal matrix).
+    # LearnedInitializer (one learnt vector a slot, Xavier), OrthogonalInitializer (one learnt
+    # vector a slot, started as rows of an orthogonal matrix) or SpectralInitializer (seeds from
+    # the parts into which the image's patches fall, padded with learnt vectors).
     slots.INITIALIZER.NAME = "GaussianInitializer"
+
+    spectral = slots.SPECTRAL = CfgNode()
+    # Backbone output whose pixels are the patches, for example "keys"; empty: IN_FEATURE.
+    spectral.FEATURE = ""
+    # Larger maps are averaged down to at most this many pixels.
+    spectral.MAX_TOKENS = 1024
+    # Subtract the image's mean from its features first.
+    spectral.CENTER = True
+    # How much two patches belong together: "cosine" similarity of their features, negative values
+    # clipped; "threshold": 1 where it is above THRESHOLD; "power": the clipped one to POWER.
+    spectral.AFFINITY = "cosine"
+    spectral.THRESHOLD = 0.2
+    spectral.POWER = 10.0
+    # Weight of a second affinity added to it: patches near in colour and place, each joined to
+    # its COLOR_NEIGHBORS nearest; 0: off.
+    spectral.COLOR_WEIGHT = 0.0
+    spectral.COLOR_NEIGHBORS = 10
+    # As many seeds as there are eigenvalues in front of the largest eigengap, up to NUM_SLOTS;
+    # False: NUM_SLOTS seeds.
+    spectral.ADAPTIVE = True
+    # Fewer parts than this are none (at least 2): all slots are learnt vectors then ...
+    spectral.MIN_SEEDS = 2
+    # ... as where no two eigenvalues (which lie in [-1, 1]) differ by this much. Not ADAPTIVE:
+    # eigenvectors of smaller eigenvalues are left out.
+    spectral.MIN_GAP = 0.01
+    # Temperature of the soft masks under which seeds are averaged; 0: hard masks.
+    spectral.SOFTNESS = 0.1
+    # Deviation, at the start, of the learnt noise on the seeds in training, whose own is 1; 0: off.
+    spectral.NOISE = 0.1
 
     slots.GROUPING = CfgNode()
     # SlotAttention (published) or NestedSlotAttention (two levels: each of NUM_SLOTS parents has
@@ -228,6 +259,9 @@ def _add_vit(cfg: CfgNode) -> None:
     vit.LORA_RANK = 0
     # Factor on the learning rate from one block to the one before it (BEiT, ViTDet: 0.65 to 0.9).
     vit.LAYER_DECAY = 1.0
+    # Folder made by tools/cache_features.py with this config: maps of the frozen ViT are read from
+    # there and the ViT does not run, neither in training nor in evaluation. Empty: it runs.
+    vit.CACHE = ""
 
     # build_dinov2_fpn_backbone: the simple feature pyramid of ViTDet on that map.
     pyramid = cfg.MODEL.VIT_FPN = CfgNode()
@@ -313,6 +347,18 @@ def _add_autoencoder(cfg: CfgNode) -> None:
     autoencoder.KL_WEIGHT = 1e-4
     # Weight of the codebook loss ("vq").
     autoencoder.CODEBOOK_WEIGHT = 1.0
+
+
+def _add_masked_autoencoder(cfg: CfgNode) -> None:
+    # MaskedAutoencoder: trains the ViT of MODEL.VIT without labels; MODEL.VIT.UNFROZEN_BLOCKS: -1.
+    mae = cfg.MODEL.MAE = CfgNode()
+    # Share of the patches that the ViT does not see and the decoder paints.
+    mae.MASK_RATIO = 0.75
+    # The decoder, which is thrown away afterwards: its width, a multiple of 32, and blocks.
+    mae.DECODER_DIM = 96
+    mae.DECODER_DEPTH = 1
+    # Paint every patch relative to its own mean and deviation (published), or its pixels.
+    mae.NORMALIZE_PATCHES = True
 
 
 def _add_huggingface(cfg: CfgNode) -> None:

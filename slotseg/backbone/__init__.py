@@ -2,5 +2,13 @@
 
 from slotseg.backbone.simple_cnn import SimpleCNN, build_simple_cnn_backbone
 from slotseg.backbone.unet import LeanUNet, build_lean_unet_backbone
+from slotseg.backbone.vit import VisionTransformerBackbone, build_dinov2_backbone
 
-__all__ = ["LeanUNet", "SimpleCNN", "build_lean_unet_backbone", "build_simple_cnn_backbone"]
+__all__ = [
+    "LeanUNet",
+    "SimpleCNN",
+    "VisionTransformerBackbone",
+    "build_dinov2_backbone",
+    "build_lean_unet_backbone",
+    "build_simple_cnn_backbone",
+]
