@@ -1,7 +1,15 @@
 """Whole models, in Detectron2's own META_ARCH_REGISTRY."""
 
 from slotseg.meta_arch.huggingface import HFEoMT, HFMask2Former
+from slotseg.meta_arch.pretraining import MaskedAutoencoder
 from slotseg.meta_arch.slotseg import SlotSeg
 from slotseg.meta_arch.stock import StockPanopticDeepLab, StockPanopticFPN
 
-__all__ = ["HFEoMT", "HFMask2Former", "SlotSeg", "StockPanopticDeepLab", "StockPanopticFPN"]
+__all__ = [
+    "HFEoMT",
+    "HFMask2Former",
+    "MaskedAutoencoder",
+    "SlotSeg",
+    "StockPanopticDeepLab",
+    "StockPanopticFPN",
+]

@@ -1,0 +1,285 @@
+"""Pretraining a vision transformer on images without labels: a masked autoencoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from torch import Tensor, nn
+
+from slotseg.backbone.vit import VisionTransformerBackbone
+from slotseg.errors import ConfigError, DatasetError
+from slotseg.meta_arch.pretraining.visible_patches import VisiblePatches
+from slotseg.ops.patches import from_patches, to_patches
+from slotseg.slots.position import FourierPosition
+
+# Channels of a head of the decoder's attention.
+_HEAD_WIDTH = 32
+# Added to the variance of a patch before dividing by its root: a flat patch stays flat.
+_FLAT = 1e-4
+
+
+@META_ARCH_REGISTRY.register()
+class MaskedAutoencoder(nn.Module):
+    """Most patches of an image are hidden; a small decoder paints them from what the ViT sees of
+    the others (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022).
+
+    The ViT runs on the visible patches alone, which makes a step several times cheaper than on the
+    whole image. The decoder is thrown away afterwards: give the checkpoint to ``MODEL.VIT.WEIGHTS``
+    of a model with ``build_dinov2_backbone``.
+
+    Args:
+        backbone: whose ``vit`` is trained, all of it; gives the patches.
+        mask_ratio: share of the patches that are hidden, between 0 and 1; at least one patch is
+            visible and one hidden.
+        decoder_dim: width of the decoder, a multiple of 32.
+        decoder_depth: transformer blocks of the decoder.
+        normalize_patches: paint every patch relative to its own mean and deviation, as published,
+            instead of its pixels.
+        pixel_mean, pixel_std: per channel, in 0..255 and in the order of ``INPUT.FORMAT``.
+
+    Raises:
+        ConfigError: a ViT that is not trained as a whole, or options out of range.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: VisionTransformerBackbone,
+        mask_ratio: float,
+        decoder_dim: int,
+        decoder_depth: int,
+        normalize_patches: bool,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+    ) -> None:
+        super().__init__()
+        if not 0.0 < mask_ratio < 1.0:
+            raise ConfigError(f"MODEL.MAE.MASK_RATIO is {mask_ratio}, it must be between 0 and 1")
+        self.backbone = backbone
+        self.visible = VisiblePatches(backbone.vit)
+        self.mask_ratio = mask_ratio
+        self.normalize_patches = normalize_patches
+        rows, columns = backbone.patch_size
+        self.decoder = PatchDecoder(
+            backbone.vit.embed_dim, decoder_dim, decoder_depth, out_channels=rows * columns * 3
+        )
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Build from ``cfg.MODEL.MAE`` and the ViT of ``cfg.MODEL.VIT``."""
+        node = cfg.MODEL.MAE
+        return {
+            "backbone": _trained_vit(cfg),
+            "mask_ratio": node.MASK_RATIO,
+            "decoder_dim": node.DECODER_DIM,
+            "decoder_depth": node.DECODER_DEPTH,
+            "normalize_patches": node.NORMALIZE_PATCHES,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights and normalised images live."""
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """The loss in training, painted images otherwise. Which patches are hidden is drawn from
+        torch's global generator in both.
+
+        Args:
+            batched_inputs: one dict an image, all of one size: ``image`` ``[3, H, W]`` uint8 in the
+                order of ``INPUT.FORMAT`` and, for messages, ``file_name``. Labels are not used.
+
+        Returns:
+            In training ``{"loss_patches": scalar}``, the mean squared error over the hidden
+            patches. In inference one dict an image, pixels in 0..255:
+
+            * ``reconstruction``: ``[3, H, W]`` float32, the hidden patches painted;
+            * ``masked_image``: ``[3, H, W]`` float32, the hidden patches grey.
+
+        Raises:
+            DatasetError: images of different sizes.
+            ConfigError: images of a single patch.
+        """
+        images = self.preprocess(batched_inputs)
+        pixels = self.backbone.prepare(images)
+        grid = self.backbone.grid(*images.shape[-2:])
+        patches = to_patches(pixels, self.backbone.patch_size)
+        visible, hidden = self.draw(len(images), grid)
+        painted = self.decoder(self.encode(pixels, visible), visible, grid)
+        if self.training:
+            return {"loss_patches": self.loss(painted, patches, hidden)}
+        return self.paint(painted, patches, hidden, grid, images.shape[-2:])
+
+    def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """Images as one normalised batch ``[B, 3, H, W]`` on the model's device."""
+        first = batched_inputs[0]
+        for x in batched_inputs[1:]:
+            if x["image"].shape != first["image"].shape:
+                raise DatasetError(
+                    f"{x.get('file_name', 'an image')}: size {tuple(x['image'].shape)} differs "
+                    f"from {tuple(first['image'].shape)} of {first.get('file_name', 'an image')} "
+                    "in the same batch; resize with INPUT.IMAGE_SIZE"
+                )
+        batch = torch.stack([x["image"] for x in batched_inputs]).to(self.device)
+        return (batch - self.pixel_mean) / self.pixel_std
+
+    def draw(self, count: int, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """A random division of the patches of ``count`` images.
+
+        Returns:
+            Indices of the visible ``[count, n]`` and of the hidden ones ``[count, N - n]``.
+        """
+        total = grid[0] * grid[1]
+        if total < 2:
+            raise ConfigError(
+                "MaskedAutoencoder: an image of one patch has nothing to be painted from; raise "
+                "INPUT.IMAGE_SIZE or lower MODEL.VIT.STRIDE"
+            )
+        kept = min(max(round(total * (1.0 - self.mask_ratio)), 1), total - 1)
+        order = torch.rand(count, total, device=self.device).argsort(dim=1)
+        return order[:, :kept], order[:, kept:]
+
+    def encode(self, pixels: Tensor, visible: Tensor) -> Tensor:
+        """``[B, 3, h * P, w * Q]`` to the tokens ``[B, n, D]`` of the ``visible`` patches."""
+        with self.visible.only(visible):
+            tokens = self.backbone.vit.forward_features(pixels)
+        return tokens[:, self.backbone.vit.num_prefix_tokens :]
+
+    def loss(self, painted: Tensor, patches: Tensor, hidden: Tensor) -> Tensor:
+        """Mean squared error over the hidden patches, in float32 also under autocast."""
+        with torch.autocast(self.device.type, enabled=False):
+            target, _, _ = self._as_painted(_pick(patches.float(), hidden))
+            return F.mse_loss(_pick(painted.float(), hidden), target)
+
+    @torch.no_grad()
+    def paint(
+        self,
+        painted: Tensor,
+        patches: Tensor,
+        hidden: Tensor,
+        grid: tuple[int, int],
+        size: tuple[int, int],
+    ) -> list[dict[str, Tensor]]:
+        """The visible patches as they are and the hidden ones as painted, see :meth:`forward`.
+
+        Where patches are painted relative to their mean and deviation, these are the image's own.
+        """
+        _, mean, deviation = self._as_painted(patches.float())
+        whole = painted.float() * deviation + mean
+        is_hidden = patches.new_zeros(patches.shape[:2]).scatter(1, hidden, 1.0).bool()
+        pictures = {
+            "reconstruction": torch.where(is_hidden.unsqueeze(-1), whole, patches),
+            "masked_image": patches.masked_fill(is_hidden.unsqueeze(-1), 0.0),
+        }
+        drawn = {name: self._pixels(p, grid, size) for name, p in pictures.items()}
+        return [{name: d[i] for name, d in drawn.items()} for i in range(len(patches))]
+
+    def _as_painted(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[B, n, P * Q * 3]`` as the decoder is to paint them, and how to get back."""
+        if not self.normalize_patches:
+            return patches, patches.new_zeros(()), patches.new_ones(())
+        variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+        deviation = (variance + _FLAT).sqrt()
+        return (patches - mean) / deviation, mean, deviation
+
+    def _pixels(self, patches: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Patches in the ViT's normalisation to ``[B, 3, H, W]`` in 0..255."""
+        pixels = from_patches(patches, self.backbone.patch_size, grid)
+        pixels = (pixels - self.backbone.pixel_shift) / self.backbone.pixel_scale
+        if pixels.shape[-2:] != size:
+            pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
+        return (pixels * self.pixel_std + self.pixel_mean).clamp(0.0, 255.0)
+
+
+class PatchDecoder(nn.Module):
+    """Visible tokens to all patches: a narrow transformer over them and mask tokens.
+
+    Args:
+        in_channels: width of the visible tokens.
+        dim: own width, a multiple of 32.
+        depth: transformer blocks.
+        out_channels: values of a patch.
+    """
+
+    def __init__(self, in_channels: int, dim: int, depth: int, out_channels: int) -> None:
+        super().__init__()
+        if dim < _HEAD_WIDTH or dim % _HEAD_WIDTH or depth < 1:
+            raise ConfigError(
+                f"MODEL.MAE: DECODER_DIM {dim} and DECODER_DEPTH {depth}, but the width must be a "
+                f"multiple of {_HEAD_WIDTH} and the depth at least 1"
+            )
+        from timm.models.vision_transformer import Block
+
+        self.reduce = nn.Linear(in_channels, dim)
+        self.mask_token = nn.Parameter(torch.zeros(dim))
+        nn.init.normal_(self.mask_token, std=0.02)
+        self.position = FourierPosition(dim)
+        heads = dim // _HEAD_WIDTH
+        self.blocks = nn.Sequential(*(Block(dim, heads, qkv_bias=True) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
+        self.paint = nn.Linear(dim, out_channels)
+
+    def forward(self, tokens: Tensor, visible: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Paint all patches.
+
+        Args:
+            tokens: ``[B, n, D]``.
+            visible: ``[B, n]`` int64, which patches they are.
+            grid: (h, w), rows and columns of patches.
+
+        Returns:
+            ``[B, h * w, out_channels]``.
+        """
+        tokens = self.reduce(tokens)
+        dim = tokens.shape[-1]
+        index = visible.unsqueeze(-1).expand(-1, -1, dim)
+        every = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], dim)
+        every = every.scatter(1, index, tokens)
+        place = self.position(tokens.new_zeros(1, dim, *grid)).flatten(2).transpose(1, 2)
+        return self.paint(self.norm(self.blocks(every + place)))
+
+
+def _pick(patches: Tensor, index: Tensor) -> Tensor:
+    """``[B, N, C]`` at ``[B, n]``: ``[B, n, C]``."""
+    return patches.gather(1, index.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+
+
+def _trained_vit(cfg: CfgNode) -> VisionTransformerBackbone:
+    """The backbone of the config, which must be a ViT of which everything is trained."""
+    backbone = build_backbone(cfg)
+    if not isinstance(backbone, VisionTransformerBackbone):
+        raise ConfigError(
+            f"MODEL.BACKBONE.NAME: MaskedAutoencoder trains a ViT, not {cfg.MODEL.BACKBONE.NAME}; "
+            "set it to build_dinov2_backbone"
+        )
+    if not all(parameter.requires_grad for parameter in backbone.vit.parameters()):
+        raise ConfigError(
+            "MODEL.VIT.UNFROZEN_BLOCKS: MaskedAutoencoder trains all of the ViT; set it to -1"
+        )
+    if not cfg.MODEL.VIT.WEIGHTS:
+        _start_positions(backbone.vit)
+    return backbone
+
+
+@torch.no_grad()
+def _start_positions(vit: nn.Module) -> None:
+    """Learnt positions start as sines and cosines, which He et al. use throughout: from noise a
+    short training does not learn which patches are neighbours.
+    """
+    from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+
+    positions = getattr(vit, "pos_embed", None)
+    if positions is None or vit.embed_dim % 4:
+        return
+    waves = build_sincos2d_pos_embed(list(vit.patch_embed.grid_size), vit.embed_dim)
+    # Class and register tokens come first, where they have positions at all.
+    positions[0, positions.shape[1] - len(waves) :] = waves
