@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Draw the segments, and with --slots every slot's mask, of image files.
+"""Draw the segments of image files, and if asked every slot and both levels of a hierarchy.
 
-Writes <name>_segments.png and <name>_slots.png into the output folder; inputs are not changed.
-Images that cannot be read are reported and skipped; the exit status is then 1.
+Writes <name>_segments.png, <name>_slots.png and <name>_hierarchy.png into the output folder; inputs
+are not changed. Images that cannot be read are reported and skipped; the exit status is then 1.
 """
 
 import argparse
@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--slots", action="store_true", help="also draw every slot's mask")
     parser.add_argument(
+        "--hierarchy", action="store_true", help="also draw both levels of a two-level grouping"
+    )
+    parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
         help="options of the config: KEY VALUE ...; MODEL.WEIGHTS is the checkpoint (default: the "
@@ -37,7 +40,7 @@ def main() -> None:
     args = parser.parse_args()
     with user_errors():
         cfg = get_cfg(args.config_file, args.opts)
-        failed = run_demo(cfg, args.input, args.output, slots=args.slots)
+        failed = run_demo(cfg, args.input, args.output, slots=args.slots, hierarchy=args.hierarchy)
     sys.exit(1 if failed else 0)
 
 

@@ -16,33 +16,41 @@ from tqdm import tqdm
 
 from slotseg.engine.checkpoint import weights_for_inference
 from slotseg.engine.cli import one_line
-from slotseg.engine.predictor import Predictor
+from slotseg.engine.predictor import Prediction, Predictor
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.files import write_atomically
-from slotseg.visualization import draw_segments, draw_slot_sheet
+from slotseg.visualization import draw_hierarchy, draw_segments, draw_slot_sheet
 
 # What a folder or a pattern is searched for; a file named in full may end as it likes.
 _EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
-def run_demo(cfg: CfgNode, inputs: Sequence[str], output: str, *, slots: bool = False) -> int:
+def run_demo(
+    cfg: CfgNode,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    slots: bool = False,
+    hierarchy: bool = False,
+) -> int:
     """Draw every input image; one that cannot be drawn is reported and skipped.
 
     Segments are named and coloured by their classes, where the model knows classes, and by their
-    slots otherwise. Writes ``<name>_segments.png`` and, if asked, ``<name>_slots.png`` for every
-    image. An input is never overwritten.
+    slots otherwise. Writes ``<name>_segments.png`` and, if asked, ``<name>_slots.png`` and
+    ``<name>_hierarchy.png`` for every image. An input is never overwritten.
 
     Args:
         cfg: of the model. Empty ``MODEL.WEIGHTS`` takes the trained weights in ``OUTPUT_DIR``.
         inputs: files, folders (their images) and glob patterns.
         output: folder of the pictures; made if it is not there.
         slots: also draw every slot's mask.
+        hierarchy: also draw the parents of a two-level grouping, each with its sub-slots.
 
     Returns:
         The number of inputs that could not be drawn.
 
     Raises:
-        SlotSegError: no model, or nothing to draw at all.
+        SlotSegError: no model, one without what is to be drawn, or nothing to draw at all.
     """
     files, problems = find_images(inputs)
     for problem in problems:
@@ -58,22 +66,13 @@ def run_demo(cfg: CfgNode, inputs: Sequence[str], output: str, *, slots: bool = 
     for file, name in tqdm(output_names(files), desc="drawing", unit="image", disable=None):
         try:
             prediction = predictor.predict_file(file)
-            base = os.path.join(output, name)
-            segments = draw_segments(
-                prediction.image,
-                prediction.segments,
-                prediction.segments_info,
-                metadata=prediction.metadata,
-            )
-            _save(segments, f"{base}_segments.png", kept)
+            pictures = {"segments": _segments(prediction)}
             if slots:
-                if prediction.masks is None:
-                    raise ConfigError(
-                        f"--slots: {cfg.MODEL.META_ARCHITECTURE} has no slots; leave it out"
-                    )
-                _save(
-                    draw_slot_sheet(prediction.image, prediction.masks), f"{base}_slots.png", kept
-                )
+                pictures["slots"] = _slots(prediction, cfg.MODEL.META_ARCHITECTURE)
+            if hierarchy:
+                pictures["hierarchy"] = _hierarchy(prediction)
+            for kind, picture in pictures.items():
+                _save(picture, f"{os.path.join(output, name)}_{kind}.png", kept)
         except DatasetError as error:
             _complain(one_line(error))
             failed += 1
@@ -120,6 +119,32 @@ def output_names(files: Sequence[str]) -> list[tuple[str, str]]:
         taken.add(name)
         named.append((file, name))
     return named
+
+
+def _segments(prediction: Prediction) -> np.ndarray:
+    return draw_segments(
+        prediction.image,
+        prediction.segments,
+        prediction.segments_info,
+        metadata=prediction.metadata,
+    )
+
+
+def _slots(prediction: Prediction, model: str) -> np.ndarray:
+    if prediction.masks is None:
+        raise ConfigError(f"--slots: {model} has no slots; leave it out")
+    return draw_slot_sheet(prediction.image, prediction.masks)
+
+
+def _hierarchy(prediction: Prediction) -> np.ndarray:
+    output = prediction.output
+    if "parent_of" not in output:
+        raise ConfigError(
+            "--hierarchy: the model's slots have no parents; leave it out, or train with "
+            "MODEL.SLOTS.GROUPING.NAME NestedSlotAttention"
+        )
+    masks, parent_of = output["slot_masks"].float().numpy(), output["parent_of"].numpy()
+    return draw_hierarchy(prediction.image, masks, parent_of)
 
 
 def _save(picture: np.ndarray, path: str, kept: set[str]) -> None:

@@ -9,6 +9,7 @@ from slotseg.visualization.examples import (
     draw_example_grid,
     example_panels,
 )
+from slotseg.visualization.hierarchy import draw_hierarchy
 from slotseg.visualization.overlays import (
     draw_segment_map,
     draw_segments,
@@ -32,6 +33,7 @@ __all__ = [
     "choose_images",
     "curves_of",
     "draw_example_grid",
+    "draw_hierarchy",
     "draw_segment_map",
     "draw_segments",
     "draw_slot_sheet",

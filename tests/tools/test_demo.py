@@ -122,6 +122,24 @@ def test_options_choose_weights_and_masks(demo, run_folder, images, tmp_path, ca
     assert not (tmp_path / "y").exists()
 
 
+def test_both_levels_of_a_two_level_grouping(demo, run_folder, images, tmp_path, capsys):
+    folder = tmp_path / "nested"
+    two_levels = ["MODEL.SLOTS.GROUPING.NAME", "NestedSlotAttention",
+                  "MODEL.SLOTS.GROUPING.SUB_SLOTS", 3]  # fmt: skip
+    cfg = get_cfg(overrides=[*TINY, *two_levels, "OUTPUT_DIR", str(folder)])
+    torch.manual_seed(0)
+    SlotSegCheckpointer(build_model(cfg), str(folder)).save_weights("model_best")
+    (folder / "config.yaml").write_text(cfg.dump())
+    output = tmp_path / "out"
+    arguments = ["--input", images[0], "--output", output, "--hierarchy"]
+    assert demo("--config-file", folder / "config.yaml", *arguments) == 0
+    assert sorted(os.listdir(output)) == ["a_hierarchy.png", "a_segments.png"]
+    with Image.open(output / "a_hierarchy.png") as picture:
+        assert picture.size == (4 * 256 + 3 * 8, 5 * 256 + 4 * 8)
+    assert demo("--config-file", run_folder / "config.yaml", *arguments) == 1
+    assert "--hierarchy: the model's slots have no parents" in capsys.readouterr().err
+
+
 def test_inputs_are_never_overwritten(demo, run_folder, images, tmp_path, capsys):
     victim = images[0].with_name("a_segments.png")
     victim.write_bytes(images[0].read_bytes())

@@ -1,0 +1,88 @@
+"""Pictures of a two-level grouping: parents, and what each divides into."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from slotseg.ops.hierarchy import parent_masks
+from slotseg.visualization.overlays import (
+    draw_segment_map,
+    enlarge,
+    enlargement,
+    frame,
+    on_paper,
+    slot_alphas,
+    slot_cutouts,
+    tile,
+)
+from slotseg.visualization.palette import instance_shade, segment_colors
+
+# How much of a segment's colour covers the image.
+_OPACITY = 0.6
+
+
+def draw_hierarchy(
+    image: np.ndarray, masks: np.ndarray, parent_of: np.ndarray, *, min_side: int = 256
+) -> np.ndarray:
+    """One sheet of both levels.
+
+    The first row shows the image, the parents' segments and the sub-slots' segments over it; then
+    comes a row for every parent: what it sees, and what each of its sub-slots sees. A parent's
+    mask is the sum of its sub-slots', and their colours are shades of its own.
+
+    Args:
+        image: uint8 ``[H, W, 3]`` RGB.
+        masks: float ``[K, h, w]`` in 0..1, one a sub-slot, summing to 1 over K.
+        parent_of: integer ``[K]``, the parent of every sub-slot, 0 to M - 1.
+        min_side: shorter side in pixels of every tile, at least.
+
+    Returns:
+        uint8 ``[M + 1 rows, columns, 3]`` RGB, with as many columns as the largest parent has
+        sub-slots and one more, at least 3.
+
+    Raises:
+        ValueError: not one parent for every mask.
+    """
+    masks, parent_of = np.asarray(masks, np.float32), np.asarray(parent_of, np.int64)
+    large = enlarge(image, enlargement(image.shape[:2], min_side), smooth=True)
+    count = int(parent_of.max()) + 1
+    upper = parent_masks(torch.from_numpy(masks), torch.from_numpy(parent_of), count).numpy()
+    parent_colors, sub_colors = hierarchy_colors(parent_of)
+    parents, subs = slot_cutouts(large, upper), slot_cutouts(large, masks)
+    thickness = max(2, min(large.shape[:2]) // 64)
+    rows = [[large, _colored(large, upper, parent_colors), _colored(large, masks, sub_colors)]]
+    for parent, cutout in enumerate(parents):
+        row = [frame(on_paper(cutout), parent_colors[parent], 2 * thickness)]
+        for sub in np.flatnonzero(parent_of == parent):
+            row.append(frame(on_paper(subs[sub]), sub_colors[sub], thickness))
+        rows.append(row)
+    columns = max(len(row) for row in rows)
+    blank = np.full_like(large, 255)
+    return tile([t for row in rows for t in row + [blank] * (columns - len(row))], columns)
+
+
+def hierarchy_colors(parent_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of the parents and of their sub-slots, which are shades of the parent's.
+
+    Args:
+        parent_of: integer ``[K]``, 0 to M - 1.
+
+    Returns:
+        uint8 ``[M, 3]`` and uint8 ``[K, 3]`` RGB.
+    """
+    parents = segment_colors(int(parent_of.max()) + 1)
+    subs = np.empty((len(parent_of), 3), np.uint8)
+    for parent, color in enumerate(parents):
+        for number, sub in enumerate(np.flatnonzero(parent_of == parent)):
+            # The first shade is the parent's own colour, which stays the parent's.
+            subs[sub] = instance_shade(color, number + 1).round()
+    return parents, subs
+
+
+def _colored(image: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Every pixel tinted with the colour of its largest mask."""
+    winners = slot_alphas(masks, image.shape[:2]).argmax(axis=0)
+    flat = draw_segment_map(winners, colors)
+    return cv2.addWeighted(flat, _OPACITY, image, 1 - _OPACITY, 0)
