@@ -14,6 +14,7 @@ from slotseg.slots.initializers import (
 from slotseg.slots.nested import NestedSlotAttention
 from slotseg.slots.position import FourierPosition, SoftPosition, build_position
 from slotseg.slots.slot_attention import SlotAttention
+from slotseg.slots.spectral import SpectralInitializer
 from slotseg.slots.state import InitialSlots, ParentSlots, SlotState
 from slotseg.slots.tokens import PixelTokens, Tokens
 
@@ -31,6 +32,7 @@ __all__ = [
     "SlotAttention",
     "SlotState",
     "SoftPosition",
+    "SpectralInitializer",
     "Tokens",
     "build_position",
     "build_slot_grouping",
