@@ -12,10 +12,11 @@ from slotseg.slots.build import look_up
 
 DECODER_REGISTRY = Registry("DECODER")
 DECODER_REGISTRY.__doc__ = """
-Modules that turn slots into masks or images:
+Modules that turn slots into masks, features or images:
 ``forward(slots: SlotState, features: dict[str, Tensor], images: Tensor) -> Decoded``, built as
-``Class(cfg, backbone_shape: dict[str, ShapeSpec])``. Class attributes ``makes_masks`` and
-``makes_reconstruction`` say what comes out.
+``Class(cfg, backbone_shape: dict[str, ShapeSpec])``. Class attributes ``makes_masks``,
+``makes_reconstruction``, ``makes_features`` and ``makes_noise`` (the latter two False where they
+are missing) say what comes out in training.
 """
 
 

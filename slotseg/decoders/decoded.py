@@ -8,13 +8,30 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Regression:
+    """A guess and what it should be, both float32 and of one shape.
+
+    Attributes:
+        prediction: with gradients.
+        target: without.
+    """
+
+    prediction: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
 class Decoded:
     """The output of one decoder; None for what it does not make.
 
     Attributes:
         mask_logits: ``[B, K, h, w]`` float32; their softmax over K are the masks.
         reconstruction: ``[B, 3, h, w]`` float32, the normalised image.
+        features: of a backbone map, ``[B, C, h, w]``; in training.
+        noise: of the noise in the latents of the image, ``[B, C, h, w]``; in training.
     """
 
     mask_logits: Tensor | None = None
     reconstruction: Tensor | None = None
+    features: Regression | None = None
+    noise: Regression | None = None

@@ -6,9 +6,19 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from slotseg.errors import ConfigError
+from slotseg.losses.diffusion import DiffusionLoss
 from slotseg.losses.diversity import DiversityLoss
+from slotseg.losses.features import FeatureLoss
 from slotseg.losses.masks import MaskLoss
 from slotseg.losses.reconstruction import ReconstructionLoss
+
+# Losses on what a decoder makes: node of LOSSES, class, the attribute by which a decoder says that
+# it makes it, and decoders that do, for messages.
+_OF_DECODERS = (
+    ("RECONSTRUCTION", ReconstructionLoss, "makes_reconstruction", "SpatialBroadcastDecoder"),
+    ("FEATURES", FeatureLoss, "makes_features", "FeatureMLPDecoder"),
+    ("DIFFUSION", DiffusionLoss, "makes_noise", "LatentDiffusionDecoder"),
+)
 
 
 def build_losses(cfg: CfgNode, decoders: nn.ModuleList) -> nn.ModuleDict:
@@ -16,23 +26,40 @@ def build_losses(cfg: CfgNode, decoders: nn.ModuleList) -> nn.ModuleDict:
 
     Each is called with a :class:`~slotseg.losses.step.TrainingStep` and returns a dict of
     weighted scalars.
+
+    Raises:
+        ConfigError: a loss that no decoder serves, a decoder that no loss trains, or no loss.
     """
     losses = nn.ModuleDict()
-    if cfg.LOSSES.RECONSTRUCTION.WEIGHT > 0:
-        if not any(decoder.makes_reconstruction for decoder in decoders):
-            raise ConfigError(
-                "LOSSES.RECONSTRUCTION.WEIGHT is above 0, but none of MODEL.DECODERS "
-                f"({', '.join(cfg.MODEL.DECODERS)}) reconstructs; add SpatialBroadcastDecoder or "
-                "set the weight to 0"
-            )
-        losses["reconstruction"] = ReconstructionLoss(cfg)
+    for node, loss, attribute, example in _OF_DECODERS:
+        if cfg.LOSSES[node].WEIGHT > 0:
+            if not any(getattr(decoder, attribute, False) for decoder in decoders):
+                raise ConfigError(
+                    f"LOSSES.{node}.WEIGHT is above 0, but none of MODEL.DECODERS "
+                    f"({', '.join(cfg.MODEL.DECODERS)}) makes what it is about; add {example} or "
+                    "set the weight to 0"
+                )
+            losses[node.lower()] = loss(cfg)
     if cfg.LOSSES.MASKS.WEIGHT > 0:
         losses["masks"] = MaskLoss(cfg)
     if not losses:
+        weights = [f"LOSSES.{node}.WEIGHT" for node, *_ in _OF_DECODERS]
         raise ConfigError(
-            "nothing to learn from: LOSSES.RECONSTRUCTION.WEIGHT and LOSSES.MASKS.WEIGHT are both "
-            "0; set one above 0"
+            f"nothing to learn from: {', '.join(weights)} and LOSSES.MASKS.WEIGHT are all 0; set "
+            "one above 0"
         )
+    _require_training(cfg, decoders)
     if cfg.LOSSES.DIVERSITY.WEIGHT > 0:
         losses["diversity"] = DiversityLoss(cfg)
     return losses
+
+
+def _require_training(cfg: CfgNode, decoders: nn.ModuleList) -> None:
+    """Refuse a further decoder that would only cost time; the first one's masks are wanted."""
+    for name, decoder in list(zip(cfg.MODEL.DECODERS, decoders, strict=True))[1:]:
+        own = [node for node, _, attribute, _ in _OF_DECODERS if getattr(decoder, attribute, False)]
+        if own and all(cfg.LOSSES[node].WEIGHT <= 0 for node in own):
+            raise ConfigError(
+                f"MODEL.DECODERS: no loss trains {name}; set LOSSES.{own[0]}.WEIGHT above 0 or "
+                "leave it out"
+            )
