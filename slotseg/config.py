@@ -431,6 +431,9 @@ def _add_solver(cfg: CfgNode) -> None:
     # "AdamW", "Adam" or "SGD".
     cfg.SOLVER.OPTIMIZER = "AdamW"
     cfg.SOLVER.BETAS = (0.9, 0.999)
+    # Parts that learn at another rate than BASE_LR: "<start of the parameters' names>=<factor>",
+    # such as "decoders.1=2.0". MODEL.VIT.LAYER_DECAY comes on top.
+    cfg.SOLVER.LR_FACTORS = []
     # Besides Detectron2's WarmupCosineLR and WarmupMultiStepLR: WarmupHalvingLR, linear warm-up
     # times 0.5 ** (iteration / HALVING_PERIOD), as Slot Attention was published.
     cfg.SOLVER.HALVING_PERIOD = 100000

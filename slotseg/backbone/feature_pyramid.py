@@ -1,4 +1,4 @@
-"""The simple feature pyramid of ViTDet: maps of several strides from the only one of a plain ViT."""
+"""The simple feature pyramid of ViTDet: maps of several strides from the last one of a ViT."""
 
 from __future__ import annotations
 
