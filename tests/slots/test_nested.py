@@ -151,6 +151,23 @@ def test_bo_qsa_gives_the_same_slots_and_teaches_queries_and_offsets():
     torch.testing.assert_close(state.slots, module(tokens, initial).slots)
 
 
+def test_bo_qsa_gives_both_levels_the_last_iterations_gradient():
+    module, (tokens, initial) = make(bo_qsa=True).double(), make_inputs(torch.float64)
+    initial.requires_grad_()
+    module(tokens, initial).slots.sin().sum().backward()
+    module.bo_qsa = False
+    # One iteration from where the last one starts, moved as the initial slots move.
+    module.iterations = 2
+    before = module(tokens, initial.detach())
+    moved = initial.detach().requires_grad_()
+    start = module.start_sub_slots(moved)
+    module.iterations = 1
+    module.start_sub_slots = lambda parents: before.slots.detach() + start - start.detach()
+    last = module(tokens, before.parents.slots.detach() + moved - moved.detach())
+    last.slots.sin().sum().backward()
+    torch.testing.assert_close(initial.grad, moved.grad, atol=1e-6, rtol=1e-4)
+
+
 def test_every_weight_is_taught_by_the_sub_slots_alone():
     # Weights that only the unused last slots of the parents reach would stall distributed training.
     module = make(iterations=1, self_attention_heads=2)
