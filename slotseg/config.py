@@ -328,8 +328,11 @@ def _add_autoencoder(cfg: CfgNode) -> None:
     # A class of diffusers: "kl" (AutoencoderKL), "vq" (VQModel) or "tiny" (AutoencoderTiny, the
     # cheapest, without a penalty on its latents).
     autoencoder.KIND = "kl"
-    # Channels at strides 1, 2, 4, ...; the last stride is that of the latents. "tiny" wants all of
-    # them equal.
+    # Blocks of PATCH x PATCH pixels are folded into channels before the first layer, which saves
+    # the layers at full size, the dearest ones; 1: off.
+    autoencoder.PATCH = 1
+    # Channels at strides PATCH, 2 * PATCH, 4 * PATCH, ...; the last stride is that of the latents.
+    # "tiny" wants all of them equal.
     autoencoder.CHANNELS = [64, 128, 256]
     # Residual blocks at each stride.
     autoencoder.BLOCKS = 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slotseg.errors import ConfigError
@@ -42,7 +44,8 @@ class ImageCodec(nn.Module):
     replaces the ``scaling_factor`` of diffusers, which is read from foreign models.
 
     Args:
-        network: an AutoencoderKL, VQModel or AutoencoderTiny.
+        network: an AutoencoderKL, VQModel or AutoencoderTiny. One with ``3 * p^2`` channels of
+            input gets images folded into blocks of p x p pixels.
 
     Raises:
         ConfigError: a network of another class.
@@ -62,8 +65,10 @@ class ImageCodec(nn.Module):
             if self.kind == "tiny"
             else (config.block_out_channels)
         )
-        # Pixels of the image a latent, to either side.
-        self.stride = 2 ** (len(widths) - 1)
+        # Blocks of this many pixels to either side are the network's channels ...
+        self.patch = math.isqrt(config.in_channels // 3)
+        # ... and this many pixels of the image are a latent.
+        self.stride = self.patch * 2 ** (len(widths) - 1)
         embedded = config.vq_embed_dim if self.kind == "vq" else None
         self.latent_channels = embedded or config.latent_channels
         mean, std = _scaling(config, self.latent_channels)
@@ -83,7 +88,7 @@ class ImageCodec(nn.Module):
         """The counterpart of :meth:`encode`: RGB in [-1, 1], float32."""
         with _exact_enough(latents):
             raw = latents * self.latent_std + self.latent_mean
-            return self.network.decode(raw).sample.float().clamp(-1.0, 1.0)
+            return self._unfold(self.network.decode(raw).sample).float().clamp(-1.0, 1.0)
 
     def compress(self, images: Tensor) -> Compressed:
         """One training step: there and back again, with what the latents cost.
@@ -91,20 +96,27 @@ class ImageCodec(nn.Module):
         Measures the latents on the way.
         """
         if self.kind == "kl":
-            posterior = self.network.encode(images).latent_dist
+            posterior = self.network.encode(self._fold(images)).latent_dist
             self._measure(posterior.mean)
-            made = self.network.decode(posterior.sample()).sample
+            made = self._unfold(self.network.decode(posterior.sample()).sample)
             mean, log_variance = posterior.mean.float(), posterior.logvar.float()
             divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
             return Compressed(made, divergence.mean())
         latents = self._raw_latents(images)
         self._measure(latents)
         decoded = self.network.decode(latents)
-        return Compressed(decoded.sample, decoded.commit_loss if self.kind == "vq" else None)
+        penalty = decoded.commit_loss if self.kind == "vq" else None
+        return Compressed(self._unfold(decoded.sample), penalty)
 
     def _raw_latents(self, images: Tensor) -> Tensor:
-        encoded = self.network.encode(images)
+        encoded = self.network.encode(self._fold(images))
         return encoded.latent_dist.mode() if self.kind == "kl" else encoded.latents
+
+    def _fold(self, images: Tensor) -> Tensor:
+        return F.pixel_unshuffle(images, self.patch) if self.patch > 1 else images
+
+    def _unfold(self, pixels: Tensor) -> Tensor:
+        return F.pixel_shuffle(pixels, self.patch) if self.patch > 1 else pixels
 
     @torch.no_grad()
     def _measure(self, latents: Tensor) -> None:
@@ -132,8 +144,12 @@ def build_codec(node: Mapping[str, Any]) -> ImageCodec:
         )
     if not channels:
         raise ConfigError("MODEL.AUTOENCODER.CHANNELS is empty; give the channels of every stride")
+    patch = node["PATCH"]
+    if patch < 1:
+        raise ConfigError(f"MODEL.AUTOENCODER.PATCH is {patch}, it must be at least 1")
+    ends = {"in_channels": 3 * patch**2, "out_channels": 3 * patch**2}
     if kind == "tiny":
-        return ImageCodec(diffusers.AutoencoderTiny(**_tiny_options(node, channels)))
+        return ImageCodec(diffusers.AutoencoderTiny(**ends, **_tiny_options(node, channels)))
     groups = node["NORM_GROUPS"]
     odd = [width for width in channels if width % groups]
     if odd:
@@ -141,6 +157,7 @@ def build_codec(node: Mapping[str, Any]) -> ImageCodec:
             f"MODEL.AUTOENCODER.CHANNELS: {odd[0]} is no multiple of NORM_GROUPS {groups}"
         )
     options = {
+        **ends,
         "down_block_types": ("DownEncoderBlock2D",) * len(channels),
         "up_block_types": ("UpDecoderBlock2D",) * len(channels),
         "block_out_channels": channels,
