@@ -33,7 +33,9 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     packages=find_packages(include=["slotseg", "slotseg.*"]),
-    package_data={"slotseg": ["visualization/templates/*", "comparison/*.yaml"]},
+    package_data={
+        "slotseg": ["visualization/templates/*", "ladder/templates/*", "comparison/*.yaml"]
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.4",

@@ -20,11 +20,13 @@ FORBIDDEN = {
     "evaluation": MODEL | {"data", "engine", "visualization"},
     "visualization": MODEL | {"data", "engine"},
     "engine": set(),
-    "comparison": MODEL | {"data", "ops"},
+    "comparison": MODEL | {"data", "ops", "ladder"},
+    "ladder": MODEL | {"data", "ops", "evaluation", "visualization"},
 }
-# Comparing models is the outermost room: only tools enter it.
-for room in FORBIDDEN.keys() - {"comparison"}:
-    FORBIDDEN[room] |= {"comparison"}
+# Comparing models is the outermost room but for the ladder, which compares configs that build on
+# one another: only tools enter them.
+for room in FORBIDDEN.keys() - {"comparison", "ladder"}:
+    FORBIDDEN[room] |= {"comparison", "ladder"}
 
 
 def imported_rooms(path: Path) -> set[str]:

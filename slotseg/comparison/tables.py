@@ -12,8 +12,8 @@ from tabulate import tabulate
 
 from slotseg.comparison.published import Published
 from slotseg.comparison.records import Row, mean_and_deviation
+from slotseg.comparison.texts import UNKNOWN, digits, mib, whole
 
-UNKNOWN = "–"
 # Training times that differ less from the plan are taken as equal.
 _CLOCK_TOLERANCE = 0.2
 
@@ -135,33 +135,33 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
     return [
         _Column("model", "model", lambda row: row.name, lambda row: row.name.replace("|", "/")),
         *scores,
-        _Column("classes", "classes", _classes, lambda row: _whole(_classes(row))),
+        _Column("classes", "classes", _classes, lambda row: whole(_classes(row))),
         _Column("parameters", "parameters", _number("parameters"), _parameters_text),
         _Column("images/s", "images_per_second", _images_per_second, _speed_text),
         _Column(
             "s/step",
             "seconds_per_step",
             _number("step_seconds"),
-            lambda row: _digits(row.number("step_seconds")),
+            lambda row: digits(row.number("step_seconds")),
         ),
-        _Column("steps", "steps", _number("steps"), lambda row: _whole(row.number("steps"))),
+        _Column("steps", "steps", _number("steps"), lambda row: whole(row.number("steps"))),
         _Column(
             "training min",
             "train_minutes",
             lambda row: _scaled(row.number("train_seconds"), 1 / 60),
-            lambda row: _digits(_scaled(row.number("train_seconds"), 1 / 60)),
+            lambda row: digits(_scaled(row.number("train_seconds"), 1 / 60)),
         ),
         _Column(
             "inference memory",
             "inference_memory_mib",
             _number("inference_memory_mib"),
-            lambda row: _mib(row.number("inference_memory_mib")),
+            lambda row: mib(row.number("inference_memory_mib")),
         ),
         _Column(
             "training memory",
             "train_memory_mib",
             _number("train_memory_mib"),
-            lambda row: _mib(row.number("train_memory_mib")),
+            lambda row: mib(row.number("train_memory_mib")),
         ),
         _Column("input", "input_size", _input_size, lambda row: _input_size(row) or UNKNOWN),
     ]
@@ -206,29 +206,11 @@ def _score_text(row: Row, name: str, decimals: int) -> str:
 
 def _parameters_text(row: Row) -> str:
     count = row.number("parameters")
-    return UNKNOWN if count is None else f"{_digits(count / 1e6)} M"
+    return UNKNOWN if count is None else f"{digits(count / 1e6)} M"
 
 
 def _speed_text(row: Row) -> str:
-    return _digits(_images_per_second(row))
-
-
-def _digits(value: float | None) -> str:
-    """Three significant digits, without exponent."""
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{decimals}f}"
-
-
-def _whole(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.0f}"
-
-
-def _mib(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.0f} MiB"
+    return digits(_images_per_second(row))
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -259,7 +241,7 @@ def _off_the_clock(row: Row, minutes: float | None) -> str:
     if abs(seconds / 60 / minutes - 1) <= _CLOCK_TOLERANCE:
         return ""
     return (
-        f"- {row.name}: {_digits(seconds / 60)} instead of {minutes:g} minutes; the machine was "
+        f"- {row.name}: {digits(seconds / 60)} instead of {minutes:g} minutes; the machine was "
         "busier, or less busy, when the time of a step was measured. Compare again with another "
         "--output while nothing else runs."
     )
