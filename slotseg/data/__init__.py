@@ -9,7 +9,12 @@ from slotseg.data.datasets import (
     register_all,
     register_coco_panoptic,
 )
-from slotseg.data.loader import build_test_loader, build_train_loader, epoch_length
+from slotseg.data.loader import (
+    build_test_loader,
+    build_train_loader,
+    dataset_images,
+    epoch_length,
+)
 from slotseg.data.mapper import SceneMapper
 from slotseg.data.mappers import MAPPERS, build_mapper
 from slotseg.data.panoptic_mapper import PanopticMapper
@@ -25,6 +30,7 @@ __all__ = [
     "build_mapper",
     "build_test_loader",
     "build_train_loader",
+    "dataset_images",
     "epoch_length",
     "is_complete",
     "load_coco_panoptic",

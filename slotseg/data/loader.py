@@ -15,6 +15,7 @@ from detectron2.utils.logger import log_first_n
 from torch.utils.data import DataLoader, Dataset
 
 from slotseg.config import has_slots, num_slots
+from slotseg.data.feature_cache import CachedFeatures, FeatureCache
 from slotseg.data.mappers import Mapper, build_mapper
 from slotseg.data.sampling import EvaluationOrder, TrainingOrder, sample_seed
 from slotseg.data.transport import pack, unpack
@@ -58,10 +59,13 @@ def build_train_loader(
         len(dicts), batch_size, _seed(cfg), start_iter, comm.get_rank(), world_size
     )
     mapper = mapper or build_mapper(cfg, True, cfg.DATASETS.TRAIN)
+    mapper = _with_features(cfg, mapper, cfg.DATASETS.TRAIN, dicts)
     return _build_loader(cfg, dicts, mapper, order, start_iter)
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = None) -> BatchLoader:
+def build_test_loader(
+    cfg: CfgNode, dataset_name: str, mapper: Mapper | None = None, first_image: int = 0
+) -> BatchLoader:
     """All images of one set once, in order; each process has its own part of them.
 
     Args:
@@ -70,6 +74,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = N
         dataset_name: a registered set.
         mapper: from a data set dict to the model's input; by default the one that
             :mod:`slotseg.data.mappers` has for the kind of set.
+        first_image: the images before this one are left out.
 
     Returns:
         Iterable of lists of mapped dicts; its ``len()`` is the number of batches.
@@ -82,16 +87,28 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = N
     _warn_about(dicts, dataset_name, cfg)
     if cfg.TEST.IMS_PER_BATCH < 1:
         raise ConfigError(f"TEST.IMS_PER_BATCH is {cfg.TEST.IMS_PER_BATCH}, it must be at least 1")
+    dicts = dicts[first_image:]
     order = EvaluationOrder(
         len(dicts), cfg.TEST.IMS_PER_BATCH, comm.get_rank(), comm.get_world_size()
     )
     mapper = mapper or build_mapper(cfg, False, [dataset_name])
+    mapper = _with_features(cfg, mapper, [dataset_name], dicts)
     return _build_loader(cfg, dicts, mapper, order, 0)
 
 
 def epoch_length(cfg: CfgNode) -> int:
     """Iterations in which every training image is seen once, rounded up."""
     return -(-len(_train_dicts(cfg)) // cfg.SOLVER.IMS_PER_BATCH)
+
+
+def dataset_images(cfg: CfgNode, dataset_name: str) -> list[dict[str, Any]]:
+    """The data set dicts that :func:`build_test_loader` reads, in their order.
+
+    Raises:
+        ConfigError: unknown set.
+        DatasetError: the set is missing, damaged or empty.
+    """
+    return _dataset_dicts(cfg, [dataset_name])
 
 
 class BatchLoader:
@@ -192,6 +209,17 @@ def _build_loader(
         generator=torch.Generator().manual_seed(_seed(cfg)),
     )
     return BatchLoader(loader, order, dataset.file_name, first_batch)
+
+
+def _with_features(
+    cfg: CfgNode, mapper: Mapper, names: Sequence[str], dicts: list[dict[str, Any]]
+) -> Mapper:
+    """The mapper; with ``MODEL.VIT.CACHE`` it adds the maps of the frozen backbone."""
+    if not cfg.MODEL.VIT.CACHE:
+        return mapper
+    cache = FeatureCache(cfg.MODEL.VIT.CACHE, cfg)
+    cache.take(names, dicts)
+    return CachedFeatures(mapper, cache)
 
 
 def _collate(batch: list[Any]) -> Any:

@@ -36,19 +36,14 @@ class _Place:
 
 
 def pack(batch: list[dict[str, Any]]) -> PackedBatch:
-    """Move all tensors of a batch (a list of flat dicts) into one block of shared memory."""
+    """Move all tensors of a batch into one block of shared memory.
+
+    Args:
+        batch: dicts whose values are tensors, dicts of the same kind, or anything else.
+    """
     tensors: list[tuple[_Place, torch.Tensor]] = []
-    items, end = [], 0
-    for item in batch:
-        packed = dict(item)
-        for key, value in item.items():
-            if isinstance(value, torch.Tensor):
-                place = _Place(end, tuple(value.shape), _narrowest(value), value.dtype)
-                packed[key] = place
-                tensors.append((place, value))
-                end += -(-value.numel() * place.stored.itemsize // _ALIGNMENT) * _ALIGNMENT
-        items.append(packed)
-    block = _shared_block(end)
+    items = [_replace(item, tensors) for item in batch]
+    block = _shared_block(_end(tensors))
     for place, tensor in tensors:
         _view(block, place).copy_(tensor)
     return PackedBatch(items, block)
@@ -61,13 +56,39 @@ def unpack(batch: PackedBatch | list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     if not isinstance(batch, PackedBatch):
         return batch
-    return [
-        {
-            key: _view(batch.block, value).to(value.dtype) if isinstance(value, _Place) else value
-            for key, value in item.items()
-        }
-        for item in batch.items
-    ]
+    return [_restore(item, batch.block) for item in batch.items]
+
+
+def _replace(item: dict[str, Any], tensors: list[tuple[_Place, torch.Tensor]]) -> dict[str, Any]:
+    """``item`` with places instead of tensors, which are added to ``tensors``."""
+    packed = dict(item)
+    for key, value in item.items():
+        if isinstance(value, torch.Tensor):
+            place = _Place(_end(tensors), tuple(value.shape), _narrowest(value), value.dtype)
+            tensors.append((place, value))
+            packed[key] = place
+        elif isinstance(value, dict):
+            packed[key] = _replace(value, tensors)
+    return packed
+
+
+def _restore(item: dict[str, Any], block: torch.Tensor) -> dict[str, Any]:
+    restored = dict(item)
+    for key, value in item.items():
+        if isinstance(value, _Place):
+            restored[key] = _view(block, value).to(value.dtype)
+        elif isinstance(value, dict):
+            restored[key] = _restore(value, block)
+    return restored
+
+
+def _end(tensors: list[tuple[_Place, torch.Tensor]]) -> int:
+    """Where the next tensor may begin."""
+    if not tensors:
+        return 0
+    place, tensor = tensors[-1]
+    size = tensor.numel() * place.stored.itemsize
+    return place.offset + -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 def _view(block: torch.Tensor, place: _Place) -> torch.Tensor:

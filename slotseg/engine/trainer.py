@@ -30,6 +30,7 @@ from slotseg.engine.checkpoint import SlotSegCheckpointer
 from slotseg.engine.checkpoint_files import remove_partial_files
 from slotseg.engine.config_changes import config_changes
 from slotseg.engine.evaluators import INFERENCE_FOLDER, build_evaluator
+from slotseg.engine.feature_cache import check_weights
 from slotseg.engine.gradients import build_gradient_clipper
 from slotseg.engine.history import drop_lines_from
 from slotseg.engine.hooks.progress_bar import terminal_is_watched
@@ -149,6 +150,7 @@ class Trainer(TrainerBase):
         Returns:
             ``{set: {task: {score: value}}}`` on the main rank, ``{set: {}}`` on the others.
         """
+        check_weights(cfg, model)
         results: Results = OrderedDict()
         for index, name in enumerate(cfg.DATASETS.TEST):
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
@@ -172,6 +174,7 @@ class Trainer(TrainerBase):
             hooks.RunRecord(checkpoint.is_due),
             IterationTimer(),
             hooks.SlotMonitor(cfg, self._period(cfg.SLOT_MONITOR.PERIOD, 1)),
+            hooks.ExamplePictures(cfg, self._period(cfg.PICTURES.PERIOD, 1)),
             hooks.Evaluation(
                 self._period(cfg.TEST.EVAL_PERIOD, cfg.TEST.EVAL_EPOCHS), max(cfg.SEED, 0)
             ),
@@ -219,6 +222,7 @@ class Trainer(TrainerBase):
         Returns:
             The scores of the trained model, as :meth:`test`.
         """
+        check_weights(self.cfg, self.plain_model)
         if comm.is_main_process():
             self._clean_up_after_kill()
         self.model.train()

@@ -124,6 +124,8 @@ class SlotSeg(nn.Module):
                 * ``segment_category``: ``[S]`` int64, the contiguous class of each segment, and
                   ``segment_is_crowd``: ``[S]`` bool (training with classes only; crowd is void);
                 * ``height``, ``width``: size of the wanted output, default (H, W);
+                * ``cached_features``: maps of a frozen backbone by name, ``[C, h, w]`` float16, as
+                  the loader adds them with ``MODEL.VIT.CACHE``;
                 * ``file_name``: for messages.
 
         Returns:
@@ -148,7 +150,8 @@ class SlotSeg(nn.Module):
             DatasetError: images of different sizes, or only some of them with masks.
         """
         images = self.preprocess(batched_inputs)
-        features = self.backbone(images)
+        cached = _stack_cached_features(batched_inputs, self.device)
+        features = self.backbone(images) if cached is None else self.backbone(images, cached)
         tokens = self.tokens(features[self.in_feature])
         initial = self.initializer(tokens, features, images)
         slots = self.grouping(tokens, initial.slots)
@@ -281,6 +284,15 @@ def _reject_mixed_sizes(batched_inputs: list[dict[str, Any]]) -> None:
                 f"{tuple(first['image'].shape)} of {first.get('file_name', 'an image')} in the "
                 "same batch; resize with INPUT.IMAGE_SIZE"
             )
+
+
+def _stack_cached_features(
+    batched_inputs: list[dict[str, Any]], device: torch.device
+) -> dict[str, Tensor] | None:
+    if "cached_features" not in batched_inputs[0]:
+        return None
+    cached = [x["cached_features"] for x in batched_inputs]
+    return {name: torch.stack([maps[name] for maps in cached]).to(device) for name in cached[0]}
 
 
 def _stack_segment_maps(
