@@ -14,6 +14,8 @@ from slotseg.weight_files import load_file
 _FIRST = "patch_embed.proj.weight"
 # Parts for other tasks than features, which stay behind.
 _LEFT_BEHIND = ("head.", "head_dist.", "fc_norm.", "attn_pool.", "mask_token", "rope.")
+# Names that only the original projects have; timm calls the last two reg_token.
+_ORIGINAL_ONLY = {"mask_token", "register_tokens", "storage_tokens"}
 # What a low-rank update makes of "<layer>.weight" (slotseg/backbone/low_rank.py).
 _ORIGINAL = ".parametrizations.weight.original"
 _UP = ".parametrizations.weight.0.up"
@@ -25,8 +27,9 @@ def load_vit_weights(vit: nn.Module, path: str, *, trust_pickle: bool = False) -
 
     Takes timm's ``model.safetensors``, the original ``.pth`` of DINOv2 and DINOv3, and any
     checkpoint of SlotSeg whose model holds a ViT, such as a masked autoencoder's or a whole
-    ``SlotSeg``'s (low-rank updates are added to their matrices). Position embeddings are resampled
-    where the file's are of another image size.
+    ``SlotSeg``'s (low-rank updates are added to their matrices). Where those of timm and of the
+    original projects have position embeddings for another image size, these are resampled; a
+    checkpoint of SlotSeg may be of any shape of images, so that ``ARGS`` has to repeat its own.
 
     Args:
         vit: one of timm's vision transformers, changed in place.
@@ -43,17 +46,19 @@ def load_vit_weights(vit: nn.Module, path: str, *, trust_pickle: bool = False) -
             f'MODEL.VIT.WEIGHTS: {error}; give a file of weights, or "" if MODEL.WEIGHTS is a '
             "trained model, which holds them too"
         ) from error
-    weights = _in_timm_names(vit, vit_state(data["model"], path), path)
+    state = data["model"]
+    prefix = _prefix(state, path)
+    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    # SlotSeg keeps timm's names, behind those of the rooms that the ViT lies in.
+    if not prefix or weights.keys() & _ORIGINAL_ONLY:
+        weights = _in_timm_names(vit, weights, path)
+    weights = _merge_low_rank(weights)
     _check(vit.state_dict(), weights, path)
     vit.load_state_dict(weights, strict=False)
 
 
-def vit_state(state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
-    """The weights of the only ViT in a state dict, without what comes before their names.
-
-    Raises:
-        CheckpointError: there is none, or more than one.
-    """
+def _prefix(state: Mapping[str, Tensor], path: str) -> str:
+    """What comes before the names of the only ViT in a state dict."""
     prefixes = sorted(key.removesuffix(_FIRST) for key in state if key.endswith(_FIRST))
     if len(prefixes) != 1:
         found = f"{len(prefixes)} ({', '.join(prefixes)})" if prefixes else "none"
@@ -61,9 +66,7 @@ def vit_state(state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
             f"{path}: should hold one vision transformer but has {found}; give timm's "
             "model.safetensors, DINOv2's .pth or a checkpoint of SlotSeg with a ViT"
         )
-    prefix = prefixes[0]
-    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    return _merge_low_rank(own)
+    return prefixes[0]
 
 
 def _merge_low_rank(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -97,19 +100,25 @@ def _check(own: Mapping[str, Tensor], weights: dict[str, Tensor], path: str) -> 
         raise CheckpointError(
             f"{path}: is a ViT with {theirs}, but MODEL.VIT.NAME and ARGS describe one with {ours}"
         )
-    wrong = [
-        f"{k} {list(weights[k].shape)} instead of {list(own[k].shape)}"
+    wrong = {
+        k: f"{k} {list(weights[k].shape)} instead of {list(own[k].shape)}"
         for k in own
         if k in weights and weights[k].shape != own[k].shape
-    ]
+    }
     missing = [k for k in own if k not in weights]
     unknown = [k for k in weights if k not in own]
-    for what, keys in (("has", wrong), ("lacks", missing), ("has in addition", unknown)):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    if not missing and not unknown and list(wrong) == ["pos_embed"]:
+        raise CheckpointError(
+            f"{path}: was trained on images of another size: {wrong['pos_embed']}; set "
+            "MODEL.VIT.ARGS.img_size to that size, the model takes others all the same"
+        )
+    faults = {"has": [*wrong.values()], "lacks": missing, "has in addition": unknown}
+    for what, names in faults.items():
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise CheckpointError(
                 f"{path}: is not of the ViT that MODEL.VIT.NAME and ARGS describe: it {what} "
-                f"{', '.join(keys[:3])}{more}"
+                f"{', '.join(names[:3])}{more}"
             )
 
 
