@@ -194,6 +194,19 @@ def _add_model(cfg: CfgNode) -> None:
     slots.GROUPING.BO_QSA = False
     # Multi-head self-attention between the slots after every iteration; 0 heads: off (published).
     slots.GROUPING.SELF_ATTENTION_HEADS = 0
+    # Lets pixels tell each other what they are before slots compete for them: "mamba", selective
+    # scans along rows and columns, both ways; "none" (published).
+    slots.GROUPING.TOKEN_MIXER = "none"
+    # How a slot takes in what it gathered: "gru" (published), or "mamba", a selective scan over
+    # the iterations of every slot.
+    slots.GROUPING.UPDATE = "gru"
+
+    # Both kinds of "mamba" above.
+    slots.MAMBA = CfgNode()
+    # Inner channels as a multiple of DIM.
+    slots.MAMBA.EXPAND = 1
+    # States of every channel; time and memory of the scan grow with it.
+    slots.MAMBA.STATE_DIM = 8
 
     # The decoders, in order. The first gives the masks that are predicted and scored.
     cfg.MODEL.DECODERS = ["SpatialBroadcastDecoder"]
@@ -472,6 +485,13 @@ def _add_monitoring(cfg: CfgNode) -> None:
     # Panoptic sets: also write the predictions as COCO panoptic PNG and JSON, for submission
     # servers, into OUTPUT_DIR/inference.
     cfg.TEST.EXPORT_COCO = False
+
+    # In TensorBoard: a few images, their segments and what the decoders make of them.
+    cfg.PICTURES = CfgNode()
+    # Iterations between two looks; 0: once an epoch.
+    cfg.PICTURES.PERIOD = 0
+    # Images of the first test set (or, lacking one, the training set); 0: none.
+    cfg.PICTURES.IMAGES = 4
 
     monitor = cfg.SLOT_MONITOR = CfgNode()
     # Iterations between two looks; 0: once an epoch.

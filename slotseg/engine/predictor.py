@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,14 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
-from PIL import Image
 
 from slotseg.data.images import read_image
 from slotseg.data.mappers import build_mapper, dataset_kind
+from slotseg.decoders import drawing
 from slotseg.engine.checkpoint import load_weights
 from slotseg.engine.defaults import available_device
 from slotseg.engine.inference import inference_mode
+from slotseg.engine.pictures import drawn_pictures, reordered, to_rgb
 from slotseg.engine.rng import forked_rng
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.evaluation import attention_segments, masks_of
@@ -41,7 +43,7 @@ class Prediction:
         metadata: names and colours of the classes; None where segments have none.
         masks: float32 ``[K, h, w]``, softmax over K, one mask a slot (or parent), those that the
             segments come from; None: no slots.
-        reconstruction: uint8 ``[h, w, 3]`` RGB; None where no decoder makes one.
+        drawn: what the model drew by name, such as its "reconstruction": uint8 ``[h, w, 3]`` RGB.
     """
 
     item: dict[str, Any]
@@ -51,7 +53,7 @@ class Prediction:
     segments_info: list[dict[str, Any]]
     metadata: Metadata | None
     masks: np.ndarray | None
-    reconstruction: np.ndarray | None
+    drawn: dict[str, np.ndarray]
 
 
 class Predictor:
@@ -96,7 +98,7 @@ class Predictor:
         Raises:
             DatasetError: not such an image.
         """
-        return self._run(self._map(image, image_format))
+        return self.look(self._map(image, image_format))
 
     def predict_file(self, path: str) -> Prediction:
         """Segment one image file.
@@ -106,13 +108,39 @@ class Predictor:
         """
         return self.predict(self.mapper({"file_name": path, "image_id": path}))
 
-    def predict(self, item: dict[str, Any]) -> Prediction:
+    def predict(self, item: dict[str, Any], *, draw: bool = False) -> Prediction:
         """Segment one image that the mapper has prepared.
 
+        Args:
+            item: the mapper's dict.
+            draw: also have reconstructions of decoders that draw only on request, which may take
+                many times as long.
+
         Raises:
-            ConfigError: the model gives no masks of the kind that ``TEST.MASK_SOURCE`` names.
+            ConfigError: the model gives no segments, or no masks of the kind that
+                ``TEST.MASK_SOURCE`` names.
         """
-        output = self._run(item)
+        return self.prediction(item, self.look(item, draw=draw))
+
+    def look(self, item: dict[str, Any], *, draw: bool = False) -> dict[str, Any]:
+        """The model's output for an image that the mapper has prepared, tensors on the CPU; see
+        :meth:`predict`.
+        """
+        with (
+            forked_rng(max(self.cfg.SEED, 0)),
+            inference_mode(self.model) as model,
+            drawing(model) if draw else nullcontext(),
+        ):
+            output = model([item])[0]
+        return {name: _on_cpu(value) for name, value in output.items()}
+
+    def prediction(self, item: dict[str, Any], output: dict[str, Any]) -> Prediction:
+        """What :meth:`look` gave for ``item``, with its segments; see :meth:`predict`."""
+        if "panoptic_seg" not in output:
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE {self.cfg.MODEL.META_ARCHITECTURE} makes no segments; it "
+                "is there for the weights that other models start from"
+            )
         # Panoptic segments are the head's, whose masks are the first decoder's.
         source = "decoder" if self._panoptic else self.cfg.TEST.MASK_SOURCE
         masks = masks_of(output, source)
@@ -125,7 +153,6 @@ class Predictor:
             info = [{"id": int(i), "slot": int(i) - 1} for i in segments.unique()]
         else:
             segments, info = output["panoptic_seg"]
-        reconstruction = output.get("reconstruction")
         return Prediction(
             item=item,
             output=output,
@@ -134,19 +161,13 @@ class Predictor:
             segments_info=info,
             metadata=None if any("slot" in segment for segment in info) else self._metadata,
             masks=None if masks is None else masks.float().numpy(),
-            reconstruction=None if reconstruction is None else self._rgb(reconstruction),
+            drawn=drawn_pictures(output, self.cfg.INPUT.FORMAT),
         )
-
-    def _run(self, item: dict[str, Any]) -> dict[str, Any]:
-        """The model's output for a mapped image, tensors on the CPU."""
-        with forked_rng(max(self.cfg.SEED, 0)), inference_mode(self.model) as model:
-            output = model([item])[0]
-        return {name: _on_cpu(value) for name, value in output.items()}
 
     def _shown_image(self, item: dict[str, Any]) -> np.ndarray:
         if self._panoptic and item["image"].shape[1:] != (item["height"], item["width"]):
             return read_image(item["file_name"], "RGB")
-        return self._rgb(item["image"])
+        return to_rgb(item["image"], self.cfg.INPUT.FORMAT)
 
     def _map(self, image: np.ndarray, image_format: str) -> dict[str, Any]:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -164,20 +185,13 @@ class Predictor:
                     f"hold INPUT.CROP_WINDOW {window}; set it to () for images without a border"
                 )
             image = image[top:bottom, left:right]
-        image = _reordered(image, image_format, self.cfg.INPUT.FORMAT)
+        image = reordered(image, image_format, self.cfg.INPUT.FORMAT)
         inputs = T.AugInput(np.ascontiguousarray(image))
         self.mapper.augmentations(inputs)
         # Panoptic results have the size of the file, those of scenes the size of the model's input.
         height, width = (image if self._panoptic else inputs.image).shape[:2]
         pixels = torch.from_numpy(inputs.image.transpose(2, 0, 1).copy())
         return {"file_name": "an image", "image": pixels, "height": height, "width": width}
-
-    def _rgb(self, pixels: torch.Tensor) -> np.ndarray:
-        """``[C, H, W]`` in 0..255 and ``INPUT.FORMAT`` order to uint8 RGB ``[H, W, 3]``."""
-        array = pixels.float().round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-        if self.cfg.INPUT.FORMAT == "L":
-            return array.repeat(3, axis=2)
-        return np.ascontiguousarray(_reordered(array, self.cfg.INPUT.FORMAT, "RGB"))
 
 
 def _class_metadata(dataset_names: Sequence[str]) -> Metadata | None:
@@ -187,14 +201,6 @@ def _class_metadata(dataset_names: Sequence[str]) -> Metadata | None:
         if metadata.get("stuff_classes"):
             return metadata
     return None
-
-
-def _reordered(image: np.ndarray, source: str, target: str) -> np.ndarray:
-    """An RGB or BGR image ``[H, W, 3]`` in another order, or as one grey channel for "L"."""
-    if target == "L":
-        rgb = image if source == "RGB" else image[:, :, ::-1]
-        return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).convert("L"))[:, :, None]
-    return image if source == target else image[:, :, ::-1]
 
 
 def _on_cpu(value: Any) -> Any:

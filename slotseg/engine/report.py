@@ -13,6 +13,7 @@ from tqdm import tqdm
 from slotseg.config import get_cfg
 from slotseg.engine.checkpoint import FINAL, find_trained_weights
 from slotseg.engine.cli import one_line
+from slotseg.engine.pictures import drawn_pictures, to_rgb
 from slotseg.engine.predictor import Prediction, Predictor
 from slotseg.errors import ConfigError, DatasetError, SlotSegError
 from slotseg.evaluation import (
@@ -75,11 +76,13 @@ def _examples(run_dir: str, count: int) -> tuple[list[Example | PanopticExample]
     cfg = get_cfg(config)
     weights = _weights(run_dir)
     cfg.MODEL.WEIGHTS = weights
-    if not cfg.DATASETS.TEST:
-        raise ConfigError(f"{config}: DATASETS.TEST is empty")
-    dataset = cfg.DATASETS.TEST[0]
+    # What is trained without being scored shows images that it was trained on.
+    datasets = cfg.DATASETS.TEST or cfg.DATASETS.TRAIN
+    if not datasets:
+        raise ConfigError(f"{config}: DATASETS.TEST and DATASETS.TRAIN are empty")
+    dataset = datasets[0]
     if dataset not in DatasetCatalog:
-        raise ConfigError(f"{config}: DATASETS.TEST names {dataset}, which is not registered here")
+        raise ConfigError(f"{config}: DATASETS names {dataset}, which is not registered here")
     dicts = {entry["image_id"]: entry for entry in DatasetCatalog.get(dataset)}
     chosen = choose_images(_image_scores(run_dir, dataset, dicts), count, seed=max(cfg.SEED, 0))
     predictor = Predictor(cfg)
@@ -107,10 +110,15 @@ def _image_scores(run_dir: str, dataset: str, dicts: dict[str, dict[str, Any]]) 
 
 
 def _example(predictor: Predictor, entry: dict[str, Any], group: str) -> Example | PanopticExample:
-    prediction = predictor.predict(predictor.mapper(entry))
+    item = predictor.mapper(entry)
+    output = predictor.look(item, draw=True)
+    if "panoptic_seg" not in output:
+        drawn = drawn_pictures(output, predictor.cfg.INPUT.FORMAT)
+        image = to_rgb(item["image"], predictor.cfg.INPUT.FORMAT)
+        return Example(name=item["file_name"], image=image, drawn=drawn, group=group)
+    prediction = predictor.prediction(item, output)
     if prediction.metadata is not None:
         return _panoptic_example(prediction, group)
-    item = prediction.item
     truth = item.get("segment_map")
     if truth is not None and truth.shape != prediction.segments.shape:
         # Segments without classes on a panoptic set: predicted at the size of the file.
@@ -123,7 +131,7 @@ def _example(predictor: Predictor, entry: dict[str, Any], group: str) -> Example
         prediction=prediction.segments.numpy() - 1,
         masks=prediction.masks,
         truth=None if truth is None else truth.numpy(),
-        reconstruction=prediction.reconstruction,
+        drawn=prediction.drawn,
         group=group,
         scores={} if truth is None else _scores(prediction.segments, item),
     )
@@ -143,6 +151,7 @@ def _panoptic_example(prediction: Prediction, group: str) -> PanopticExample:
         prediction=predicted,
         metadata=prediction.metadata,
         truth=truth,
+        drawn=prediction.drawn,
         group=group,
         scores=scores,
     )

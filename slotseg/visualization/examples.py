@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from slotseg.evaluation.image_scores import ImageScore
@@ -31,20 +32,21 @@ class Example:
     Attributes:
         name: shown to the reader, the file's name for example.
         image: uint8 ``[H, W, 3]`` RGB.
-        prediction: integer ``[H, W]``, slot index of every pixel, -1 where there is none.
-        masks: float ``[K, h, w]`` in 0..1, one mask a slot.
+        prediction: integer ``[H, W]``, slot index of every pixel, -1 where there is none; None: the
+            model makes no segments.
+        masks: float ``[K, h, w]`` in 0..1, one mask a slot; None: there are no slots.
         truth: integer ``[H, W]``, 0 background, i object i, negative void; None: no masks.
-        reconstruction: uint8 ``[H, W, 3]`` RGB; None: the model makes none.
+        drawn: what the model drew by name, such as its reconstruction: uint8 ``[h, w, 3]`` RGB.
         group: one of :data:`GROUPS`, why it is shown.
         scores: of this image, by name.
     """
 
     name: str
     image: np.ndarray
-    prediction: np.ndarray
-    masks: np.ndarray
+    prediction: np.ndarray | None = None
+    masks: np.ndarray | None = None
     truth: np.ndarray | None = None
-    reconstruction: np.ndarray | None = None
+    drawn: dict[str, np.ndarray] = field(default_factory=dict)
     group: str = "random"
     scores: dict[str, float] = field(default_factory=dict)
 
@@ -116,22 +118,36 @@ def example_panels(example: Example) -> tuple[list[Panel], list[Panel]]:
     """Pictures of an example.
 
     Returns:
-        Image, truth, prediction and reconstruction as far as there are any; and one per slot. A
+        Image, truth, prediction and what is drawn, as far as there are any; and one per slot. A
         slot has the colour of its segment in the prediction, which is that of the true segment
         it matches; its picture is RGBA, the mask being the opacity.
     """
-    count = len(example.masks)
-    colors = matched_colors(example.prediction, example.truth, count)
     panels = [Panel("image", example.image)]
     if example.truth is not None:
         known = truth_colors(max(int(example.truth.max()) + 1, 1))
         panels.append(Panel("truth", draw_segment_map(example.truth, known), flat=True))
-    panels.append(Panel("prediction", draw_segment_map(example.prediction, colors), flat=True))
-    if example.reconstruction is not None:
-        panels.append(Panel("reconstruction", example.reconstruction))
+    slots: list[Panel] = []
+    if example.prediction is not None and example.masks is not None:
+        colors = matched_colors(example.prediction, example.truth, len(example.masks))
+        flat = draw_segment_map(example.prediction, colors)
+        panels.append(Panel("prediction", flat, flat=True))
+        slots = _slot_panels(example, colors)
+    panels += [Panel(name, fitted(p, example.image)) for name, p in example.drawn.items()]
+    return panels, slots
+
+
+def fitted(picture: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """A picture in the size of an image."""
+    size = image.shape[1::-1]
+    if picture.shape[1::-1] == size:
+        return picture
+    return cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+
+
+def _slot_panels(example: Example, colors: np.ndarray) -> list[Panel]:
     assigned = example.prediction[example.prediction >= 0]
-    share = np.bincount(assigned, minlength=count) / example.prediction.size
-    slots = [
+    share = np.bincount(assigned, minlength=len(colors)) / example.prediction.size
+    return [
         Panel(
             f"slot {slot}: {share[slot]:.1%}" if share[slot] else f"slot {slot}: unused",
             cutout,
@@ -140,11 +156,10 @@ def example_panels(example: Example) -> tuple[list[Panel], list[Panel]]:
         )
         for slot, cutout in enumerate(slot_cutouts(example.image, example.masks))
     ]
-    return panels, slots
 
 
 def draw_example_grid(examples: Sequence[Example], *, side: int = 192) -> np.ndarray:
-    """One row an example: image, truth, prediction, reconstruction if any, and every slot.
+    """One row an example: image, truth, prediction, what is drawn, and every slot.
 
     Args:
         examples: with images of one size and equal numbers of slots and panels.

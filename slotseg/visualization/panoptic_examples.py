@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import Metadata
 
-from slotseg.visualization.examples import Panel
+from slotseg.visualization.examples import Panel, fitted
 from slotseg.visualization.palette import VOID, instance_shade
 
 _OUTLINE = (255, 255, 255)
@@ -38,6 +38,7 @@ class PanopticExample:
         prediction: of the same size.
         metadata: of the classes.
         truth: of the same size; None: not known.
+        drawn: what the model drew by name, such as its reconstruction: uint8 ``[h, w, 3]`` RGB.
         group: why it is shown, see :data:`slotseg.visualization.examples.GROUPS`.
         scores: of this image, by name, in percent.
     """
@@ -47,17 +48,18 @@ class PanopticExample:
     prediction: Segments
     metadata: Metadata
     truth: Segments | None = None
+    drawn: dict[str, np.ndarray] = field(default_factory=dict)
     group: str = "random"
     scores: dict[str, float] = field(default_factory=dict)
 
 
 def panoptic_panels(example: PanopticExample) -> list[Panel]:
-    """Image, truth where it is known, and prediction, all in the size of the image."""
+    """Image, truth where it is known, prediction and what is drawn, in the size of the image."""
     panels = [Panel("image", example.image)]
     for label, segments in (("truth", example.truth), ("prediction", example.prediction)):
         if segments is not None:
             panels.append(Panel(label, draw_panoptic_map(segments, example.metadata), flat=True))
-    return panels
+    return panels + [Panel(name, fitted(p, example.image)) for name, p in example.drawn.items()]
 
 
 def class_legend(examples: Sequence[PanopticExample]) -> list[tuple[str, tuple[int, int, int]]]:

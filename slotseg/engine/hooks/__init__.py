@@ -2,6 +2,7 @@
 
 from slotseg.engine.hooks.best_checkpoint import BestCheckpoint
 from slotseg.engine.hooks.evaluation import Evaluation
+from slotseg.engine.hooks.example_pictures import ExamplePictures
 from slotseg.engine.hooks.metric_writer import MetricWriter
 from slotseg.engine.hooks.periodic_checkpoint import PeriodicCheckpoint
 from slotseg.engine.hooks.progress_bar import ProgressBar
@@ -11,6 +12,7 @@ from slotseg.engine.hooks.slot_monitor import SlotMonitor
 __all__ = [
     "BestCheckpoint",
     "Evaluation",
+    "ExamplePictures",
     "MetricWriter",
     "PeriodicCheckpoint",
     "ProgressBar",
