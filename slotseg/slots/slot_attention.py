@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from slotseg.errors import ConfigError
 from slotseg.slots.build import SLOT_GROUPING_REGISTRY
 from slotseg.slots.state import SlotState
+from slotseg.slots.token_mixer import build_token_mixer
 from slotseg.slots.tokens import Tokens
-from slotseg.slots.update import GRUUpdate
+from slotseg.slots.update import GRUUpdate, build_update
 
 
 @SLOT_GROUPING_REGISTRY.register()
@@ -32,6 +33,10 @@ class SlotAttention(nn.Module):
             slots (Jia et al. 2023, "Improving Object-centric Learning with Query Optimization").
         self_attention_heads: heads of a residual self-attention between the slots after each
             iteration; 0 leaves it out, as published.
+        token_mixer: tokens to tokens, before keys and values are made of them; None leaves it
+            out, as published. Without it pixels are exchangeable.
+        update: how slots take in what they gathered (``slots/update.py``); None is the GRU, as
+            published.
     """
 
     @configurable
@@ -44,6 +49,8 @@ class SlotAttention(nn.Module):
         epsilon: float,
         bo_qsa: bool,
         self_attention_heads: int,
+        token_mixer: nn.Module | None = None,
+        update: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if iterations < 1:
@@ -57,13 +64,14 @@ class SlotAttention(nn.Module):
         self.epsilon = epsilon
         self.bo_qsa = bo_qsa
         self.scale = dim**-0.5
+        self.token_mixer = token_mixer or nn.Identity()
         self.norm_tokens = nn.LayerNorm(dim)
         self.norm_slots = nn.LayerNorm(dim)
         self.norm_mlp = nn.LayerNorm(dim)
         self.to_query = nn.Linear(dim, dim, bias=False)
         self.to_key = nn.Linear(dim, dim, bias=False)
         self.to_value = nn.Linear(dim, dim, bias=False)
-        self.update = GRUUpdate(dim)
+        self.update = update or GRUUpdate(dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, mlp_dim), nn.ReLU(inplace=True), nn.Linear(mlp_dim, dim)
         )
@@ -82,6 +90,8 @@ class SlotAttention(nn.Module):
             "epsilon": grouping.EPSILON,
             "bo_qsa": grouping.BO_QSA,
             "self_attention_heads": grouping.SELF_ATTENTION_HEADS,
+            "token_mixer": build_token_mixer(cfg),
+            "update": build_update(cfg),
         }
 
     def forward(self, tokens: Tokens, initial: Tensor) -> SlotState:
@@ -97,7 +107,7 @@ class SlotAttention(nn.Module):
 
     def keys_and_values(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What slots are compared with and what they gather, each ``[B, N, D]``."""
-        normed = self.norm_tokens(tokens.values)
+        normed = self.norm_tokens(self.token_mixer(tokens).values)
         return self.to_key(normed), self.to_value(normed)
 
     def compete(self, slots: Tensor, keys: Tensor) -> Tensor:
