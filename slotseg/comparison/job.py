@@ -120,6 +120,7 @@ def memory(job: Job) -> dict[str, Any]:
     return {
         "step_memory_mib": training_step_memory_mib(cfg, job.memory_size),
         "memory_size": list(job.memory_size),
+        "machine": machine(torch.device(cfg.MODEL.DEVICE)),
     }
 
 

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
-import pytest
 import torch
 from detectron2.modeling import build_model
 
 from slotseg.comparison import make_plan
 from slotseg.comparison.plan import JOB_FILE
+from slotseg.comparison.runner import run_side_by_side
 from slotseg.comparison.step_memory import noise_batch
 from slotseg.config import get_cfg
 
@@ -28,21 +29,22 @@ def test_a_batch_of_noise_is_what_a_model_with_classes_takes(tiny_config):
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-@pytest.mark.parametrize("size", [(256, 256)])
-def test_memory_grows_with_the_image_and_not_with_the_libraries(tiny_config, tmp_path, size):
-    """In a process of its own; the activations of the first layers alone are a lower bound."""
-    (only,) = make_plan([tiny_config], str(tmp_path), minutes=1.0).jobs
-    only = replace(only, memory_size=size)
-    os.makedirs(only.folder)
-    with open(os.path.join(only.folder, JOB_FILE), "w") as file:
-        file.write(only.dumps())
-    command = [sys.executable, "-m", "slotseg.comparison.job", "memory", only.folder]
-    subprocess.run(command, check=True, capture_output=True)
-    with open(os.path.join(only.folder, "memory.json")) as file:
-        found = json.load(file)
-    # Masks and maps at stride 2 take a few MiB; the interpreter would be 300 and more.
-    assert 2 < found["step_memory_mib"] < 150
-    assert found["memory_size"] == list(size)
+def test_memory_grows_with_the_image_and_not_with_the_libraries(tiny_config, tmp_path, monkeypatch):
+    """In two processes at once, each with its part of the cores."""
+    monkeypatch.setattr("slotseg.comparison.runner._cores", lambda: 4)
+    jobs = make_plan([tiny_config], str(tmp_path), minutes=1.0, seeds=[0, 1]).jobs
+    jobs = [
+        replace(job, memory_size=size)
+        for job, size in zip(jobs, [(64, 64), (512, 512)], strict=True)
+    ]
+    done = run_side_by_side(jobs, "memory", processes=2)
+    assert {job.folder for job in done} == {job.folder for job in jobs}
+    small, large = (json.loads(Path(job.folder, "memory.json").read_text()) for job in jobs)
+    # Maps at stride 2 of a few channels; the interpreter and its libraries would be 300 and more.
+    assert 10 < large["step_memory_mib"] < 250
+    assert small["step_memory_mib"] < large["step_memory_mib"] / 2
+    assert large["memory_size"] == [512, 512]
+    assert large["machine"]["threads"] == 2
 
 
 def test_a_process_ends_with_who_started_it(tiny_config, tmp_path):

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from slotseg.comparison import job
-from slotseg.comparison.runner import run_side_by_side
 from slotseg.engine.trainer import Trainer
 from slotseg.errors import CheckpointError, ConfigError
 from slotseg.ladder import climb, make_ladder_plan, read_ladder
@@ -201,24 +200,6 @@ def test_memory_of_a_step_belongs_to_its_size(change, phases, tmp_path, monkeypa
     last = run(ladder, tmp_path / "out", steps=1, memory_size=(8, 8))
     assert last.rungs[0].health.is_safe
     assert last.rungs[0].notes == ("memory: MemoryError: no more",)
-
-
-def test_processes_run_side_by_side_share_the_cores_and_end_with_this_one(
-    ladder_file, tmp_path, monkeypatch
-):
-    """With real processes: two at once, each with its part of the cores."""
-    monkeypatch.setattr("slotseg.comparison.runner._cores", lambda: 2)
-    plan = make_ladder_plan(
-        read_ladder(str(ladder_file)).only(["0_plain"]), str(tmp_path), steps=1, seeds=[0, 1]
-    )
-    jobs = plan.rung(plan.ladder.rungs[0]).jobs
-    assert {job.folder for job in run_side_by_side(jobs, "score", processes=2)} == {
-        job.folder for job in jobs
-    }
-    for each in jobs:
-        found = json.loads(Path(each.folder, "score.json").read_text())
-        assert found["machine"]["threads"] == 1
-        assert found["seed"] == each.seed
 
 
 @pytest.fixture
