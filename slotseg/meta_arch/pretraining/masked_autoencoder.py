@@ -11,7 +11,8 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from torch import Tensor, nn
 
 from slotseg.backbone.vit import VisionTransformerBackbone
-from slotseg.errors import ConfigError, DatasetError
+from slotseg.errors import ConfigError
+from slotseg.meta_arch.pretraining.images import stack_images
 from slotseg.meta_arch.pretraining.visible_patches import VisiblePatches
 from slotseg.ops.patches import from_patches, to_patches
 from slotseg.slots.position import FourierPosition
@@ -121,15 +122,7 @@ class MaskedAutoencoder(nn.Module):
 
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """Images as one normalised batch ``[B, 3, H, W]`` on the model's device."""
-        first = batched_inputs[0]
-        for x in batched_inputs[1:]:
-            if x["image"].shape != first["image"].shape:
-                raise DatasetError(
-                    f"{x.get('file_name', 'an image')}: size {tuple(x['image'].shape)} differs "
-                    f"from {tuple(first['image'].shape)} of {first.get('file_name', 'an image')} "
-                    "in the same batch; resize with INPUT.IMAGE_SIZE"
-                )
-        batch = torch.stack([x["image"] for x in batched_inputs]).to(self.device)
+        batch = stack_images(batched_inputs).to(self.device)
         return (batch - self.pixel_mean) / self.pixel_std
 
     def draw(self, count: int, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
