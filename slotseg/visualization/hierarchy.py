@@ -21,6 +21,8 @@ from slotseg.visualization.palette import instance_shade, segment_colors
 
 # How much of a segment's colour covers the image.
 _OPACITY = 0.6
+# Behind slots that win no pixel.
+_UNUSED_PAPER = (225, 225, 225)
 
 
 def draw_hierarchy(
@@ -30,7 +32,8 @@ def draw_hierarchy(
 
     The first row shows the image, the parents' segments and the sub-slots' segments over it; then
     comes a row for every parent: what it sees, and what each of its sub-slots sees. A parent's
-    mask is the sum of its sub-slots', and their colours are shades of its own.
+    mask is the sum of its sub-slots', and their colours are shades of its own. Grey paper stands
+    behind those that win no pixel.
 
     Args:
         image: uint8 ``[H, W, 3]`` RGB.
@@ -50,14 +53,14 @@ def draw_hierarchy(
     count = int(parent_of.max()) + 1
     upper = parent_masks(torch.from_numpy(masks), torch.from_numpy(parent_of), count).numpy()
     parent_colors, sub_colors = hierarchy_colors(parent_of)
-    parents, subs = slot_cutouts(large, upper), slot_cutouts(large, masks)
     thickness = max(2, min(large.shape[:2]) // 64)
+    parents = _tiles(large, upper, parent_colors, 2 * thickness)
+    subs = _tiles(large, masks, sub_colors, thickness)
     rows = [[large, _colored(large, upper, parent_colors), _colored(large, masks, sub_colors)]]
-    for parent, cutout in enumerate(parents):
-        row = [frame(on_paper(cutout), parent_colors[parent], 2 * thickness)]
-        for sub in np.flatnonzero(parent_of == parent):
-            row.append(frame(on_paper(subs[sub]), sub_colors[sub], thickness))
-        rows.append(row)
+    rows += [
+        [seen, *(subs[sub] for sub in np.flatnonzero(parent_of == parent))]
+        for parent, seen in enumerate(parents)
+    ]
     columns = max(len(row) for row in rows)
     blank = np.full_like(large, 255)
     return tile([t for row in rows for t in row + [blank] * (columns - len(row))], columns)
@@ -79,6 +82,18 @@ def hierarchy_colors(parent_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             # The first shade is the parent's own colour, which stays the parent's.
             subs[sub] = instance_shade(color, number + 1).round()
     return parents, subs
+
+
+def _tiles(
+    image: np.ndarray, masks: np.ndarray, colors: np.ndarray, thickness: int
+) -> list[np.ndarray]:
+    """The image through every mask, framed in its colour."""
+    used = np.isin(np.arange(len(masks)), masks.argmax(axis=0))
+    papers = [(255, 255, 255) if wins else _UNUSED_PAPER for wins in used]
+    return [
+        frame(on_paper(cutout, paper), color, thickness)
+        for cutout, paper, color in zip(slot_cutouts(image, masks), papers, colors, strict=True)
+    ]
 
 
 def _colored(image: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.ndarray:

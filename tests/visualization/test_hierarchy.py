@@ -54,6 +54,12 @@ def test_a_parent_shows_the_sum_of_its_sub_slots_in_its_own_frame():
     assert np.array_equal(seen[0], seen[1] | seen[2])
 
 
+def test_grey_paper_tells_the_unused_from_the_used():
+    sheet = draw_hierarchy(*example(), OWNERS, min_side=16)
+    unused = [(tile_of(sheet, 2, column)[4:-4, 4:-4] == 225).all() for column in range(4)]
+    assert unused == [False, True, False, True]
+
+
 def test_colours_are_the_palettes_and_all_differ():
     parents, subs = hierarchy_colors(np.repeat(np.arange(8), 4))
     assert np.array_equal(parents, segment_colors(8))
