@@ -278,7 +278,9 @@ def _add_vit(cfg: CfgNode) -> None:
 
     # build_dinov2_fpn_backbone: the simple feature pyramid of ViTDet on that map.
     pyramid = cfg.MODEL.VIT_FPN = CfgNode()
-    # Strides of its maps "s<stride>"; powers of two times MODEL.VIT.STRIDE, up or down.
+    # Strides of its maps "s<stride>"; powers of two times MODEL.VIT.STRIDE, up or down. Name only
+    # those that other parts take: each is built and run, and what no loss reaches does not learn.
+    # The ViT's own map is there too, as "plain".
     pyramid.STRIDES = [4, 8, 16, 32]
     pyramid.CHANNELS = 256
     # "LN" (over the channels of a pixel, as published) or "GN" (32 groups).

@@ -163,9 +163,9 @@ class VisionTransformerBackbone(Backbone):
         block, one more power with each block before it, the embeddings last.
         """
         stack = layers(self.vit)
-        for depth, modules_or_parameters in enumerate(stack):
+        for depth, parameters in enumerate(stack):
             factor = self.layer_decay ** (len(stack) - 1 - depth)
-            for parameter in modules_or_parameters:
+            for parameter in parameters:
                 yield parameter, factor
 
     def _map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -186,6 +186,14 @@ def build_dinov2_backbone(
     node = cfg.MODEL.VIT
     if cfg.INPUT.FORMAT != "RGB":
         raise ConfigError(f"INPUT.FORMAT: {cfg.INPUT.FORMAT}, but a ViT takes RGB; set it to RGB")
+    if node.STRIDE < 0:
+        raise ConfigError(
+            f"MODEL.VIT.STRIDE: {node.STRIDE}; give pixels, or 0 for those of a patch"
+        )
+    if not 0.0 < node.LAYER_DECAY <= 1.0:
+        raise ConfigError(
+            f"MODEL.VIT.LAYER_DECAY: {node.LAYER_DECAY}; give a factor above 0, 1 for one rate"
+        )
     return VisionTransformerBackbone(
         create_vit(node.NAME, dict(node.ARGS), node.WEIGHTS, trust_pickle=cfg.MODEL.TRUST_PICKLE),
         stride=node.STRIDE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,8 @@ from slotseg.errors import CheckpointError, ConfigError
 HUB = "hub"
 _NAME = "MODEL.VIT.NAME"
 _WEIGHTS = "MODEL.VIT.WEIGHTS"
-# What the class is built on; timm has networks of other kinds under "vit" too.
-_NEEDED = ("patch_embed", "blocks", "norm", "num_prefix_tokens", "forward_features")
+# What VisionTransformerBackbone is built on; not all that timm calls "vit" has it.
+_NEEDED = ("blocks", "norm", "num_prefix_tokens", "forward_features")
 
 
 def create_vit(
@@ -36,26 +37,41 @@ def create_vit(
         CheckpointError: the weights cannot be fetched or read, or are of another ViT.
     """
     import timm
+    from timm.layers import PatchEmbed
 
-    if not timm.is_model(name):
-        raise ConfigError(f"{_NAME}: timm has no model {name!r}{_near(name, timm.list_models())}")
+    _check_name(timm, name)
     # Tokens are taken after the final norm and never pooled.
     options = {"dynamic_img_size": True, "num_classes": 0, "global_pool": "", **arguments}
     vit = (_from_hub if weights == HUB else _create)(timm, name, options)
-    if any(not hasattr(vit, attribute) for attribute in _NEEDED):
+    plain = isinstance(getattr(vit, "patch_embed", None), PatchEmbed)
+    if not plain or any(not hasattr(vit, attribute) for attribute in _NEEDED):
         raise ConfigError(
-            f"{_NAME}: {name} is no plain vision transformer but a {type(vit).__name__}; choose a "
-            "vit_... such as vit_small_patch14_dinov2"
+            f"{_NAME}: {name} ({type(vit).__name__}) is no vision transformer on plain patches; "
+            "choose one such as vit_small_patch14_dinov2"
         )
     if weights and weights != HUB:
         load_vit_weights(vit, weights, trust_pickle=trust_pickle)
     return vit
 
 
-def _create(timm: Any, name: str, options: dict[str, Any], **more: Any) -> nn.Module:
+def _check_name(timm: Any, name: str) -> None:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        _refuse_name(architecture, timm.list_models())
+    if tag and name not in (known := timm.list_pretrained(f"{architecture}.*")):
+        _refuse_name(name, known)
+
+
+def _refuse_name(name: str, known: list[str]) -> None:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists all"
+    raise ConfigError(f"{_NAME}: timm has no model {name!r}; {hint}")
+
+
+def _create(timm: Any, name: str, options: dict[str, Any]) -> nn.Module:
     try:
-        return timm.create_model(name, **options, **more)
-    except (TypeError, ValueError, AssertionError) as error:
+        return timm.create_model(name, **options)
+    except Exception as error:  # whatever the wrong arguments lead to inside of it
         raise ConfigError(
             f"MODEL.VIT: timm cannot build {name} with ARGS ({_one_line(error)}); give what this "
             "model takes"
@@ -64,10 +80,9 @@ def _create(timm: Any, name: str, options: dict[str, Any], **more: Any) -> nn.Mo
 
 def _from_hub(timm: Any, name: str, options: dict[str, Any]) -> nn.Module:
     try:
-        return _create(timm, name, options, pretrained=True)
-    except ConfigError:
-        raise
+        return timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # whatever the hub, the network or the cache throw
+        _create(timm, name, options)  # tells apart what is wrong with the arguments
         raise CheckpointError(
             f"{_WEIGHTS}: the weights of {name} cannot be had from the hub ({_one_line(error)}); "
             "download its model.safetensors elsewhere and set MODEL.VIT.WEIGHTS to the file, or to "
@@ -75,11 +90,5 @@ def _from_hub(timm: Any, name: str, options: dict[str, Any]) -> nn.Module:
         ) from error
 
 
-def _near(name: str, known: list[str]) -> str:
-    architecture = name.split(".")[0]
-    near = difflib.get_close_matches(architecture, known, n=3, cutoff=0.6)
-    return f"; did you mean {', '.join(near)}?" if near else "; timm.list_models() lists all"
-
-
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return textwrap.shorten(str(error), 160, placeholder="...") or type(error).__name__

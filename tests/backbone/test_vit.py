@@ -245,8 +245,13 @@ def test_the_same_seed_gives_the_same_random_vit(tiny_vit):
     [
         ("vit_smal_patch14_dinov2", "no model.*did you mean vit_small_patch14_dinov2,"),
         ("nothing_like_it_at_all_9", "timm.list_models"),
+        ("vit_small_patch14_dinov2.lvd142", "no model.*did you mean vit_small_patch14_dinov2.lvd1"),
         ("resnet50", "resnet50"),
-        ("levit_128", "levit_128"),
+        (
+            "swin_tiny_patch4_window7_224",
+            r"\(SwinTransformer\) is no vision transformer on plain patches",
+        ),
+        ("vit_tiny_r_s16_p8_224", "is no vision transformer on plain patches"),
     ],
 )
 def test_names_of_no_vit(vit_config, name, message):
@@ -262,9 +267,18 @@ def test_arguments_that_timm_does_not_know(tiny_vit):
         tiny_vit(deepness=3)
 
 
-def test_bgr_images_are_refused(vit_config):
-    with pytest.raises(ConfigError, match=r"INPUT\.FORMAT: BGR, but a ViT takes RGB"):
-        build_backbone(vit_config("INPUT.FORMAT", "BGR"))
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("INPUT.FORMAT", "BGR", "but a ViT takes RGB"),
+        ("MODEL.VIT.STRIDE", -1, "give pixels"),
+        ("MODEL.VIT.LAYER_DECAY", 0.0, "give a factor above 0"),
+        ("MODEL.VIT.LAYER_DECAY", 1.5, "give a factor above 0"),
+    ],
+)
+def test_values_that_cannot_work(vit_config, key, value, message):
+    with pytest.raises(ConfigError, match=f"{key}: {value}.* {message}"):
+        build_backbone(vit_config(key, value))
 
 
 def test_keys_need_an_attention_that_has_some(tiny_vit):

@@ -9,7 +9,7 @@ from detectron2.modeling import build_backbone
 from safetensors.torch import save_file
 from torch import nn
 
-from slotseg.errors import CheckpointError
+from slotseg.errors import CheckpointError, ConfigError
 
 SIZE = {"embed_dim": 24, "depth": 3, "num_heads": 3, "img_size": 56}
 
@@ -193,6 +193,8 @@ def test_the_hub_cannot_be_reached(tiny_vit, monkeypatch):
     ) as error:
         tiny_vit("WEIGHTS", "hub")
     assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="'deepness'"):
+        tiny_vit("WEIGHTS", "hub", deepness=3)
 
 
 def test_the_hubs_weights_are_asked_for_by_name(tiny_vit, monkeypatch):
