@@ -67,21 +67,20 @@ def selective_scan(
     dtype = _state_dtype(u)
     groups = B.shape[1] if B.dim() == 4 else 1
     with torch.autocast(u.device.type, enabled=False):
-        inputs = u.to(dtype)
-        steps = _step_sizes(delta.to(dtype), delta_bias, delta_softplus, channel_dim=1)
+        # Time first and channels last: one step is one contiguous piece of memory.
+        u_t, delta_t = (x.to(dtype).permute(2, 0, 1).contiguous() for x in (u, delta))
         y = _Scan.apply(
-            _channels_to_time_major(inputs, groups),
-            _channels_to_time_major(steps, groups),
-            A.to(dtype).unflatten(0, (groups, -1)).transpose(1, 2),
+            u_t.unflatten(2, (groups, -1)),
+            _step_sizes(delta_t, delta_bias, delta_softplus).unflatten(2, (groups, -1)),
+            A.to(dtype).unflatten(0, (groups, -1)).transpose(1, 2).contiguous(),
             _states_to_time_major(B.to(dtype)),
             _states_to_time_major(C.to(dtype)),
-        )
-        y = y.permute(1, 2, 3, 0).flatten(1, 2)
+        ).flatten(2)
         if D is not None:
-            y = y + D.to(dtype)[:, None] * inputs
+            y = torch.addcmul(y, D.to(dtype), u_t)
         if z is not None:
-            y = y * F.silu(z.to(dtype))
-    return y.to(u.dtype)
+            y = y * F.silu(z.to(dtype).permute(2, 0, 1))
+    return y.permute(1, 2, 0).to(u.dtype)
 
 
 def selective_scan_step(
@@ -112,7 +111,7 @@ def selective_scan_step(
     dtype = state.dtype
     with torch.autocast(u.device.type, enabled=False):
         inputs = u.to(dtype)
-        steps = _step_sizes(delta.to(dtype), delta_bias, delta_softplus, channel_dim=-1)
+        steps = _step_sizes(delta.to(dtype), delta_bias, delta_softplus)
         decay = torch.exp(steps[..., None] * A.to(dtype))
         state = decay * state + (steps * inputs)[..., None] * B.to(dtype)[..., None, :]
         y = (state * C.to(dtype)[..., None, :]).sum(dim=-1)
@@ -231,16 +230,11 @@ def _state_dtype(u: Tensor) -> torch.dtype:
     return torch.float64 if u.dtype == torch.float64 else torch.float32
 
 
-def _step_sizes(delta: Tensor, bias: Tensor | None, softplus: bool, channel_dim: int) -> Tensor:
+def _step_sizes(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
+    """``delta`` ``[..., E]`` after bias and softplus."""
     if bias is not None:
-        bias = bias.to(delta.dtype)
-        delta = delta + (bias[:, None] if channel_dim == 1 else bias)
+        delta = delta + bias.to(delta.dtype)
     return F.softplus(delta) if softplus else delta
-
-
-def _channels_to_time_major(x: Tensor, groups: int) -> Tensor:
-    """``[b, E, L]`` to ``[L, b, G, E / G]``."""
-    return x.unflatten(1, (groups, -1)).permute(3, 0, 1, 2).contiguous()
 
 
 def _states_to_time_major(x: Tensor) -> Tensor:
