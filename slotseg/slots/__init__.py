@@ -16,15 +16,20 @@ from slotseg.slots.position import FourierPosition, SoftPosition, build_position
 from slotseg.slots.slot_attention import SlotAttention
 from slotseg.slots.spectral import SpectralInitializer
 from slotseg.slots.state import InitialSlots, ParentSlots, SlotState
+from slotseg.slots.token_mixer import MambaTokenMixer
 from slotseg.slots.tokens import PixelTokens, Tokens
+from slotseg.slots.update import GRUUpdate, MambaUpdate
 
 __all__ = [
     "SLOT_GROUPING_REGISTRY",
     "SLOT_INITIALIZER_REGISTRY",
     "FourierPosition",
+    "GRUUpdate",
     "GaussianInitializer",
     "InitialSlots",
     "LearnedInitializer",
+    "MambaTokenMixer",
+    "MambaUpdate",
     "NestedSlotAttention",
     "OrthogonalInitializer",
     "ParentSlots",
