@@ -65,11 +65,32 @@ def slot_statistics(outputs: Sequence[Mapping[str, Any]]) -> SlotStatistics:
     winners = masks.argmax(dim=1).flatten(1)
     shares = torch.stack([(winners == k).double().mean(1) for k in range(masks.shape[1])], dim=1)
     return SlotStatistics(
-        similarity=_mean_similarity(slots),
+        similarity=mean_similarity(slots),
         mask_entropy=_mean_entropy(masks),
         slots_in_use=float((shares > 0).double().sum(1).mean()),
         largest_share=float(shares.amax(1).mean()),
     )
+
+
+@torch.no_grad()
+def sibling_similarity(outputs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Cosine similarity of two slots with the same parent, mean over parents and images.
+
+    Args:
+        outputs: one dict an image, with ``slots`` ``[K, D]`` and ``parent_of`` ``[K]``.
+
+    Returns:
+        None for slots without parents; 0 where every parent has a single slot.
+    """
+    if not all("parent_of" in o for o in outputs):
+        return None
+    families = [
+        o["slots"][o["parent_of"] == parent].double()
+        for o in outputs
+        for parent in o["parent_of"].unique()
+    ]
+    alike = [mean_similarity(family[None]) for family in families if len(family) > 1]
+    return sum(alike) / len(alike) if alike else 0.0
 
 
 def diagnose(
@@ -79,6 +100,7 @@ def diagnose(
     num_slots: int,
     similarity_warning: float,
     similarity_error: float,
+    siblings: float | None = None,
 ) -> list[Finding]:
     """What is wrong, worst first, each with the options that usually help.
 
@@ -86,7 +108,8 @@ def diagnose(
         statistics: of a probe batch.
         gradient_norms: of the rooms, from the last training step; may be empty.
         num_slots: K.
-        similarity_warning, similarity_error: limits on ``similarity``.
+        similarity_warning, similarity_error: limits on ``similarity`` and ``siblings``.
+        siblings: see :func:`sibling_similarity`; None: one level only.
     """
     findings: list[Finding] = []
     alike = statistics.similarity
@@ -94,6 +117,9 @@ def diagnose(
         level = COLLAPSED if alike > similarity_error else WARNING
         state = "have become" if level == COLLAPSED else "are becoming"
         findings.append(Finding(level, f"the slots {state} alike {_similarity_advice(alike)}"))
+    # Siblings start alike by half and look at one region: only near equality is it a fault.
+    if siblings is not None and siblings > similarity_error:
+        findings.append(Finding(WARNING, _sibling_advice(siblings)))
     if num_slots > 1 and statistics.slots_in_use < _SINGLE_OWNER:
         findings.append(Finding(COLLAPSED, _single_owner_advice(statistics)))
     if num_slots > 1 and statistics.mask_entropy > _UNIFORM_ENTROPY:
@@ -101,6 +127,11 @@ def diagnose(
     for room, norm in gradient_norms.items():
         if norm < _DEAD_GRADIENT:
             findings.append(Finding(COLLAPSED, _dead_advice(room, norm)))
+    return worst_first(findings)
+
+
+def worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings of the worst level first, else in their order."""
     return sorted(findings, key=lambda finding: finding.level != COLLAPSED)
 
 
@@ -110,7 +141,12 @@ def verdict(findings: Sequence[Finding]) -> str:
     return next((level for level in (COLLAPSED, WARNING) if level in levels), HEALTHY)
 
 
-def _mean_similarity(slots: Tensor) -> float:
+def mean_similarity(slots: Tensor) -> float:
+    """Cosine similarity of two different slots of an image, mean over pairs and images.
+
+    Args:
+        slots: ``[B, K, D]``; 0 with fewer than two slots.
+    """
     num_slots = slots.shape[1]
     if num_slots < 2:
         return 0.0
@@ -132,6 +168,13 @@ def _similarity_advice(similarity: float) -> str:
         f"(mean cosine similarity {similarity:.2f}), so they cannot hold different objects: raise "
         "LOSSES.DIVERSITY.WEIGHT, start each slot elsewhere with MODEL.SLOTS.INITIALIZER.NAME "
         "LearnedInitializer or OrthogonalInitializer, or lower SOLVER.BASE_LR"
+    )
+
+
+def _sibling_advice(similarity: float) -> str:
+    return (
+        f"the sub-slots of a parent are alike (mean cosine similarity {similarity:.2f}), so that "
+        "the lower level divides nothing: raise LOSSES.DIVERSITY.WEIGHT or lower SOLVER.BASE_LR"
     )
 
 

@@ -96,7 +96,7 @@ def run_charts(
         Chart(
             "Slot similarity",
             "Mean cosine between two slots of an image. Near 1, all slots are alike: collapsed.",
-            _monitor_series(monitor, ["similarity"]),
+            _monitor_series(monitor, ["similarity", "sibling_similarity", "seed_similarity"]),
             limits=(None, 1),
             levels=list(similarity_levels),
         ),
@@ -109,7 +109,7 @@ def run_charts(
         Chart(
             "Slots in use",
             "Slots that win at least one pixel, mean over the images looked at.",
-            _monitor_series(monitor, ["slots_in_use"]),
+            _monitor_series(monitor, ["slots_in_use", "seeded_slots"]),
             limits=(0, None),
         ),
         Chart(
@@ -157,16 +157,20 @@ def draw_chart(chart: Chart, width: float = 4.6, height: float = 2.5) -> Figure:
 
 def chart_svg(chart: Chart) -> str:
     """The chart as an ``<svg>`` element, to be put into a page as it is."""
-    settings = {
-        "svg.fonttype": "none",
-        # Element ids are hashed; different salts keep the charts of one page apart.
-        "svg.hashsalt": chart.title,
-        "font.family": "sans-serif",
-        "font.size": 8.5,
-    }
+    with mpl.rc_context(_TEXT):
+        return figure_svg(draw_chart(chart), label=chart.title)
+
+
+def figure_svg(figure: Figure, *, label: str) -> str:
+    """A figure drawn in stand-in colours as an ``<svg>`` element that fills its place in a page.
+
+    Args:
+        figure: drawn with :func:`stand_in` colours.
+        label: what it shows, for those who cannot see it; different for every figure of a page.
+    """
     text = io.StringIO()
-    with mpl.rc_context(settings):
-        figure = draw_chart(chart)
+    # Element ids are hashed; different salts keep the figures of one page apart.
+    with mpl.rc_context({**_TEXT, "svg.fonttype": "none", "svg.hashsalt": label}):
         FigureCanvasSVG(figure).print_svg(text, metadata=_NO_METADATA)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -175,10 +179,15 @@ def chart_svg(chart: Chart) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(chart.title)}"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
     for variable, color in _STAND_INS.items():
         svg = svg.replace(color, f"var({variable})")
     return svg
+
+
+def stand_in(variable: str) -> str:
+    """The colour to draw with where :func:`figure_svg` puts a CSS variable of the page."""
+    return _STAND_INS[variable]
 
 
 def series_color(index: int) -> str:
@@ -186,6 +195,7 @@ def series_color(index: int) -> str:
     return f"--series-{index % NUM_COLORS + 1}"
 
 
+_TEXT = {"font.family": "sans-serif", "font.size": 8.5}
 _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 

@@ -36,6 +36,7 @@ from slotseg.visualization.panoptic_examples import (
 )
 from slotseg.visualization.plots import chart_svg, run_charts, series_color
 from slotseg.visualization.run_folder import RunFolder
+from slotseg.visualization.slot_planes import slot_plane_caption, slot_plane_svg
 
 HEADLINE = ("ARI", "FG-ARI", "mBO", "mIoU")
 UNDEFINED = "not defined"
@@ -144,6 +145,7 @@ def build_report(
         has_slots=run.has_slots,
         charts=[_chart(chart) for chart in charts],
         monitor=_monitor(run.monitor),
+        planes=_planes(run.monitor),
         examples=[_example_group(group, examples) for group in GROUPS],
         num_examples=len(examples),
         examples_from=examples_from,
@@ -311,6 +313,35 @@ def _look(look: Mapping[str, Any]) -> dict[str, Any]:
         "mask_entropy": _number(look.get("mask_entropy")),
         "slots_in_use": _number(look.get("slots_in_use")),
     }
+
+
+def _planes(looks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Where slots started at the last look that recorded it, as pictures with names."""
+    recorded = (look.get("seed_planes") for look in reversed(looks))
+    planes = next((planes for planes in recorded if isinstance(planes, list)), [])
+    return [
+        {
+            "image": plane["image"],
+            "svg": Markup(slot_plane_svg(plane)),
+            "caption": slot_plane_caption(plane),
+        }
+        for plane in planes
+        if _is_plane(plane)
+    ]
+
+
+def _is_plane(plane: Any) -> bool:
+    """Whether a record can be drawn: a file that others write may hold anything."""
+    try:
+        numbers = [plane["similarity"], plane["explained"], *sum(plane["points"], [])]
+        return (
+            isinstance(plane["image"], str)
+            and isinstance(plane["seeded"], int)
+            and all(len(point) == 2 for point in plane["points"])
+            and all(math.isfinite(number) for number in numbers)
+        )
+    except (KeyError, TypeError):
+        return False
 
 
 def _number(value: Any) -> str:
