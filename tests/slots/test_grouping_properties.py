@@ -15,11 +15,17 @@ VARIANTS = {
     "plain": {},
     "bo_qsa": {"BO_QSA": True},
     "self_attention": {"SELF_ATTENTION_HEADS": 2},
+    "mamba_update": {"UPDATE": "mamba"},
+    "mamba_update-bo_qsa": {"UPDATE": "mamba", "BO_QSA": True},
     "nested": NESTED,
     "nested-bo_qsa-self_attention": {**NESTED, "BO_QSA": True, "SELF_ATTENTION_HEADS": 2},
+    "nested-mamba_update": {**NESTED, "UPDATE": "mamba"},
 }
 # Scans over the pixels in the order of the map: pixels are not exchangeable, nor meant to be.
-ORDERED = {}
+ORDERED = {
+    "mamba_mixer": {"TOKEN_MIXER": "mamba"},
+    "nested-mamba_mixer": {**NESTED, "TOKEN_MIXER": "mamba"},
+}
 
 every_variant = pytest.mark.parametrize("variant", [*VARIANTS, *ORDERED])
 every_symmetric_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -30,7 +36,7 @@ situations = given(
     count=st.integers(1, 6),
     iterations=st.integers(1, 3),
 )
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=10, deadline=None)
 
 
 class Situation:
@@ -109,6 +115,14 @@ def test_attention_follows_a_permutation_of_the_pixels_and_slots_ignore_it(varia
     after = situation.run()
     close(after.slots, before.slots)
     close(after.attention.flatten(2), before.attention.flatten(2)[..., order])
+
+
+@pytest.mark.parametrize("variant", ORDERED)
+def test_a_token_mixer_reads_the_map_in_order(variant):
+    situation = Situation(variant, seed=0, batch=1, grid=(3, 4), count=4, iterations=2)
+    before = situation.run().slots
+    situation.tokens = Tokens(situation.tokens.values.flip(1), situation.tokens.grid)
+    assert not torch.allclose(situation.run().slots, before, atol=1e-2)
 
 
 @every_variant
