@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 
 from torch import Tensor, nn
 
@@ -84,7 +86,9 @@ def _in_timm_names(vit: nn.Module, state: dict[str, Tensor], path: str) -> dict[
     if convert is None:
         return state
     try:
-        return convert(state, vit)
+        # It prints what it skips.
+        with redirect_stdout(StringIO()):
+            return convert(state, vit)
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
         raise CheckpointError(
             f"{path}: is not of the ViT that MODEL.VIT.NAME and ARGS describe "

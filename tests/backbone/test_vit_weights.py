@@ -77,7 +77,7 @@ def test_dinov2s_own_files(tmp_path, tiny_vit, name):
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"])
-def test_dinov3s_own_files(tmp_path, tiny_vit, name):
+def test_dinov3s_own_files(tmp_path, tiny_vit, name, capsys):
     vit = original(name, num_heads=2, num_classes=0, img_size=64)
     state = {}
     for key, value in vit.state_dict().items():
@@ -92,12 +92,14 @@ def test_dinov3s_own_files(tmp_path, tiny_vit, name):
         state[f"{key}.gamma" if key[-3:] in ("ls1", "ls2") else key] = value
     state["mask_token"] = torch.zeros(1, 24)
     state["rope_embed.periods"] = torch.ones(6)
-    if not name.endswith("qkvb"):
-        state |= {f"blocks.{i}.attn.qkv.bias": torch.zeros(72) for i in range(3)}
+    for block in (f"blocks.{i}.attn.qkv" for i in range(3)):
+        state.setdefault(f"{block}.bias", torch.zeros(72))
+        state[f"{block}.bias_mask"] = torch.ones(72)
     path = str(tmp_path / "dinov3.pth")
     torch.save(state, path)
     loaded = tiny_vit("WEIGHTS", path, name=name, patch_size=16, num_heads=2, img_size=64)
     torch.testing.assert_close(features(loaded.vit, 64), features(vit, 64))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("builder", ["build_dinov2_backbone", "build_dinov2_fpn_backbone"])
