@@ -1,4 +1,4 @@
-"""What a model draws, as arrays: reconstructions, samples, segments."""
+"""What a model draws, as arrays: reconstructions, samples, segments of both levels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from detectron2.data import Metadata
 from PIL import Image
 
+from slotseg.evaluation import attention_segments, masks_of
+from slotseg.visualization.examples import fitted
 from slotseg.visualization.overlays import draw_segment_map
 from slotseg.visualization.palette import segment_colors
 from slotseg.visualization.panoptic_examples import Segments, draw_panoptic_map
@@ -36,12 +38,23 @@ def reordered(image: np.ndarray, source: str, target: str) -> np.ndarray:
 
 
 def drawn_pictures(output: Mapping[str, Any], image_format: str) -> dict[str, np.ndarray]:
-    """The pictures in a model's output by what they are, uint8 RGB ``[H, W, 3]``."""
-    return {
+    """The pictures in a model's output by what they are, uint8 RGB ``[H, W, 3]``.
+
+    Reconstructions and the like have the size of the model's input; the segments of the parents of
+    a two-level grouping, called "parents", have that of the output.
+    """
+    pictures = {
         label: to_rgb(output[name], image_format)
         for name, label in _DRAWN.items()
         if output.get(name) is not None
     }
+    parents = masks_of(output, "parents")
+    if parents is not None:
+        segments = attention_segments(parents, tuple(output["panoptic_seg"][0].shape))
+        pictures["parents"] = draw_segment_map(
+            segments.cpu().numpy() - 1, segment_colors(len(parents))
+        )
+    return pictures
 
 
 def picture_row(
@@ -68,7 +81,8 @@ def picture_row(
         row["segments"] = cv2.resize(
             flat, row["image"].shape[1::-1], interpolation=cv2.INTER_NEAREST
         )
-    return row | drawn_pictures(output, image_format)
+    drawn = drawn_pictures(output, image_format)
+    return row | {label: fitted(picture, row["image"]) for label, picture in drawn.items()}
 
 
 def _flat_colors(
