@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from slotseg.comparison.records import mean_and_deviation
 from slotseg.comparison.texts import digits
 from slotseg.ladder.records import LadderRecord, RungRecord
-from slotseg.ladder.tables import score_title
+from slotseg.ladder.tables import rung_state, score_title
 
 _BLUE, _LIGHT, _ORANGE = "#2b63d9", "#b9ccf3", "#d9662b"
 _INK, _MUTED, _GRID = "#1d2026", "#646a75", "#e2e3e0"
@@ -56,6 +56,7 @@ def _draw_scores(panel: Axes, record: LadderRecord) -> None:
     for height, rung in enumerate(record.rungs):
         values = rung.row.score(score)
         if not values:
+            _write_absence(panel, rung, height)
             continue
         mean, deviation = mean_and_deviation(values)
         means.append((mean, height))
@@ -81,9 +82,23 @@ def _draw_scores(panel: Axes, record: LadderRecord) -> None:
     if means:
         panel.plot(*zip(*means, strict=True), color=_GRID, linewidth=1.2, zorder=0)
     panel.margins(x=0.15)
-    gated = any(score in rung.gate for rung in record.rungs)
-    note = f"{score_title(score)}{', bars: gates' if gated else ''}"
-    panel.set_xlabel(note, color=_MUTED, fontsize=9)
+    notes = [score_title(score)]
+    if any(score in rung.gate for rung in record.rungs):
+        notes.append("bars: gates")
+    if any(rung.health is not None and not rung.health.is_safe for rung in record.rungs):
+        notes.append("orange: not healthy")
+    panel.set_xlabel(", ".join(notes), color=_MUTED, fontsize=9)
+
+
+def _write_absence(panel: Axes, rung: RungRecord, height: int) -> None:
+    panel.annotate(
+        rung_state(rung),
+        (0.03, height),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        color=_MUTED,
+        fontsize=8,
+    )
 
 
 def _draw_bars(

@@ -79,7 +79,7 @@ def rung_cells(record: LadderRecord) -> Cells:
                 _score(rung, record.scores[0]),
                 _difference(record, index),
                 *(_score(rung, score) for score in record.scores[1:]),
-                _health(rung),
+                rung_state(rung),
                 digits(row.number("step_seconds")),
                 whole(row.number("steps")),
                 digits(None if seconds is None else 1000 * seconds),
@@ -161,7 +161,19 @@ def rung_in_words(record: LadderRecord, index: int) -> str:
     title = score_title(record.scores[0])
     change = _difference(record, index)
     against = f" ({change} against the rung below)" if change != UNKNOWN else ""
-    return f"{rung.name}: {title} {_score(rung, record.scores[0])}{against}, {_health(rung)}"
+    return f"{rung.name}: {title} {_score(rung, record.scores[0])}{against}, {rung_state(rung)}"
+
+
+def rung_state(rung: RungRecord) -> str:
+    """How far it came and what its slots are like, in a few words."""
+    if is_unknown(rung):
+        return NOT_CLIMBED
+    if rung.health is None:
+        return "in training"
+    if rung.row.errors and len(rung.row.errors) == len(rung.row.runs):
+        return "failed"
+    under = [name for name in rung.gate if any(r.startswith(name) for r in rung.health.reasons)]
+    return f"{rung.health.verdict}, under its gate" if under else rung.health.verdict
 
 
 def score_title(score: str) -> str:
@@ -207,17 +219,6 @@ def _difference(record: LadderRecord, index: int) -> str:
 
 def _decimals(score: str) -> int:
     return 2 if score.startswith("panoptic/") else 3
-
-
-def _health(rung: RungRecord) -> str:
-    if is_unknown(rung):
-        return NOT_CLIMBED
-    if rung.health is None:
-        return "in training"
-    if rung.row.errors and len(rung.row.errors) == len(rung.row.runs):
-        return "failed"
-    under = [name for name in rung.gate if any(r.startswith(name) for r in rung.health.reasons)]
-    return f"{rung.health.verdict}, under its gate" if under else rung.health.verdict
 
 
 def _millions(count: float | None) -> str:

@@ -93,7 +93,7 @@ def test_rungs_on_other_data_and_weights_for_nothing_are_refused(change, ladder_
         make_ladder_plan(ladder, str(tmp_path))
 
 
-@pytest.mark.parametrize("path", LADDERS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+@pytest.mark.parametrize("path", LADDERS, ids=lambda path: "-".join(path.parts[-3:-1]))
 def test_every_shipped_ladder_fits_together(path, tmp_path):
     """Its files are there, and a rung that is trained alone looks where the pre-training writes."""
     ladder = read_ladder(str(path))
