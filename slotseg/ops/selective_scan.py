@@ -68,18 +68,18 @@ def selective_scan(
     groups = B.shape[1] if B.dim() == 4 else 1
     with torch.autocast(u.device.type, enabled=False):
         # Time first and channels last: one step is one contiguous piece of memory.
-        u_t, delta_t = (x.to(dtype).permute(2, 0, 1).contiguous() for x in (u, delta))
+        u_t, delta_t, B_t, C_t = (_time_first(x.to(dtype)) for x in (u, delta, B, C))
         y = _Scan.apply(
             u_t.unflatten(2, (groups, -1)),
             _step_sizes(delta_t, delta_bias, delta_softplus).unflatten(2, (groups, -1)),
             A.to(dtype).unflatten(0, (groups, -1)).transpose(1, 2).contiguous(),
-            _states_to_time_major(B.to(dtype)),
-            _states_to_time_major(C.to(dtype)),
+            B_t if B.dim() == 4 else B_t.unsqueeze(2),
+            C_t if C.dim() == 4 else C_t.unsqueeze(2),
         ).flatten(2)
         if D is not None:
             y = torch.addcmul(y, D.to(dtype), u_t)
         if z is not None:
-            y = y * F.silu(z.to(dtype).permute(2, 0, 1))
+            y = y * F.silu(_time_first(z.to(dtype)))
     return y.permute(1, 2, 0).to(u.dtype)
 
 
@@ -237,10 +237,12 @@ def _step_sizes(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
     return F.softplus(delta) if softplus else delta
 
 
-def _states_to_time_major(x: Tensor) -> Tensor:
-    """``[b, N, L]`` or ``[b, G, N, L]`` to ``[L, b, G, N]``."""
-    x = x if x.dim() == 4 else x.unsqueeze(1)
-    return x.permute(3, 0, 1, 2).contiguous()
+def _time_first(x: Tensor) -> Tensor:
+    """``[..., L]`` to ``[L, ...]``, contiguous."""
+    if not x.is_contiguous():
+        return x.movedim(-1, 0).contiguous()
+    # As a matrix, for which PyTorch has a transpose that goes block by block.
+    return x.flatten(0, -2).t().contiguous().unflatten(1, x.shape[:-1])
 
 
 def _check_shapes(
