@@ -375,8 +375,14 @@ def _add_masked_autoencoder(cfg: CfgNode) -> None:
     # The decoder, which is thrown away afterwards: its width, a multiple of 32, and blocks.
     mae.DECODER_DIM = 96
     mae.DECODER_DEPTH = 1
-    # Paint every patch relative to its own mean and deviation (published), or its pixels.
+    # Paint every patch relative to its own mean colour and deviation, or its pixels.
     mae.NORMALIZE_PATCHES = True
+    # For such patches: the deviation, in the ViT's units (0.2 is about 12 of 255), below which one
+    # counts as flat, and its noise is hardly painted. He et al.: 0.001.
+    mae.FLAT_DEVIATION = 0.2
+    # For such patches: weight of the loss on their mean colours, which they otherwise say nothing
+    # about. He et al.: 0.
+    mae.COLOR_WEIGHT = 1.0
 
 
 def _add_huggingface(cfg: CfgNode) -> None:

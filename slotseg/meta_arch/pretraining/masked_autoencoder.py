@@ -19,8 +19,6 @@ from slotseg.slots.position import FourierPosition
 
 # Channels of a head of the decoder's attention.
 _HEAD_WIDTH = 32
-# Added to the variance of a patch before dividing by its root: a flat patch stays flat.
-_FLAT = 1e-4
 
 
 @META_ARCH_REGISTRY.register()
@@ -38,8 +36,13 @@ class MaskedAutoencoder(nn.Module):
             visible and one hidden.
         decoder_dim: width of the decoder, a multiple of 32.
         decoder_depth: transformer blocks of the decoder.
-        normalize_patches: paint every patch relative to its own mean and deviation, as published,
-            instead of its pixels.
+        normalize_patches: paint every patch relative to its own mean colour and deviation instead
+            of its pixels (He et al. take one mean over all channels).
+        flat_deviation: for these, the deviation below which a patch counts as flat, in the ViT's
+            normalisation: otherwise most of the loss of scenes with plain grounds is their noise.
+        color_weight: for these, weight of the loss on the mean colours of the patches; 0: they are
+            not painted. Relative patches say nothing about colours, and a ViT that need not tell
+            them loses them.
         pixel_mean, pixel_std: per channel, in 0..255 and in the order of ``INPUT.FORMAT``.
 
     Raises:
@@ -55,19 +58,31 @@ class MaskedAutoencoder(nn.Module):
         decoder_dim: int,
         decoder_depth: int,
         normalize_patches: bool,
+        flat_deviation: float,
+        color_weight: float,
         pixel_mean: list[float],
         pixel_std: list[float],
     ) -> None:
         super().__init__()
         if not 0.0 < mask_ratio < 1.0:
             raise ConfigError(f"MODEL.MAE.MASK_RATIO is {mask_ratio}, it must be between 0 and 1")
+        if flat_deviation <= 0.0 or color_weight < 0.0:
+            raise ConfigError(
+                f"MODEL.MAE: FLAT_DEVIATION is {flat_deviation} and COLOR_WEIGHT {color_weight}, "
+                "they must be above 0 and not below 0"
+            )
         self.backbone = backbone
         self.visible = VisiblePatches(backbone.vit)
         self.mask_ratio = mask_ratio
         self.normalize_patches = normalize_patches
+        self.flat_deviation = flat_deviation
+        self.color_weight = color_weight if normalize_patches else 0.0
         rows, columns = backbone.patch_size
         self.decoder = PatchDecoder(
-            backbone.vit.embed_dim, decoder_dim, decoder_depth, out_channels=rows * columns * 3
+            backbone.vit.embed_dim,
+            decoder_dim,
+            decoder_depth,
+            out_channels=(rows * columns + (self.color_weight > 0.0)) * 3,
         )
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -82,6 +97,8 @@ class MaskedAutoencoder(nn.Module):
             "decoder_dim": node.DECODER_DIM,
             "decoder_depth": node.DECODER_DEPTH,
             "normalize_patches": node.NORMALIZE_PATCHES,
+            "flat_deviation": node.FLAT_DEVIATION,
+            "color_weight": node.COLOR_WEIGHT,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
@@ -100,8 +117,9 @@ class MaskedAutoencoder(nn.Module):
                 order of ``INPUT.FORMAT`` and, for messages, ``file_name``. Labels are not used.
 
         Returns:
-            In training ``{"loss_patches": scalar}``, the mean squared error over the hidden
-            patches. In inference one dict an image, pixels in 0..255:
+            In training a dict of weighted scalar losses over the hidden patches: ``loss_patches``
+            and, where colours are painted, ``loss_colors``. In inference one dict an image, pixels
+            in 0..255:
 
             * ``reconstruction``: ``[3, H, W]`` float32, the hidden patches painted;
             * ``masked_image``: ``[3, H, W]`` float32, the hidden patches grey.
@@ -117,7 +135,7 @@ class MaskedAutoencoder(nn.Module):
         visible, hidden = self.draw(len(images), grid)
         painted = self.decoder(self.encode(pixels, visible), visible, grid)
         if self.training:
-            return {"loss_patches": self.loss(painted, patches, hidden)}
+            return self.compute_losses(painted, patches, hidden)
         return self.paint(painted, patches, hidden, grid, images.shape[-2:])
 
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
@@ -147,11 +165,21 @@ class MaskedAutoencoder(nn.Module):
             tokens = self.backbone.vit.forward_features(pixels)
         return tokens[:, self.backbone.vit.num_prefix_tokens :]
 
-    def loss(self, painted: Tensor, patches: Tensor, hidden: Tensor) -> Tensor:
-        """Mean squared error over the hidden patches, in float32 also under autocast."""
+    def compute_losses(self, painted: Tensor, patches: Tensor, hidden: Tensor) -> dict[str, Tensor]:
+        """Mean squared errors over the hidden patches, in float32 also under autocast.
+
+        Args:
+            painted: ``[B, N, P * Q * 3]``, and 3 more where colours are painted.
+            patches: ``[B, N, P * Q * 3]``, in the ViT's normalisation.
+            hidden: ``[B, n]`` int64.
+        """
         with torch.autocast(self.device.type, enabled=False):
-            target, _, _ = self._as_painted(_pick(patches.float(), hidden))
-            return F.mse_loss(_pick(painted.float(), hidden), target)
+            content, colors = self._parts(_pick(painted.float(), hidden))
+            wanted, mean, _ = self._as_painted(_pick(patches.float(), hidden))
+            losses = {"loss_patches": F.mse_loss(content, wanted)}
+            if self.color_weight > 0.0:
+                losses["loss_colors"] = self.color_weight * F.mse_loss(colors, mean)
+            return losses
 
     @torch.no_grad()
     def paint(
@@ -164,10 +192,12 @@ class MaskedAutoencoder(nn.Module):
     ) -> list[dict[str, Tensor]]:
         """The visible patches as they are and the hidden ones as painted, see :meth:`forward`.
 
-        Where patches are painted relative to their mean and deviation, these are the image's own.
+        Where patches are painted relative to their deviation, that is the image's own, and so are
+        their mean colours where these are not painted.
         """
+        content, colors = self._parts(painted.float())
         _, mean, deviation = self._as_painted(patches.float())
-        whole = painted.float() * deviation + mean
+        whole = self._with_color(content * deviation, colors if self.color_weight > 0.0 else mean)
         is_hidden = patches.new_zeros(patches.shape[:2]).scatter(1, hidden, 1.0).bool()
         pictures = {
             "reconstruction": torch.where(is_hidden.unsqueeze(-1), whole, patches),
@@ -176,13 +206,28 @@ class MaskedAutoencoder(nn.Module):
         drawn = {name: self._pixels(p, grid, size) for name, p in pictures.items()}
         return [{name: d[i] for name, d in drawn.items()} for i in range(len(patches))]
 
+    def _parts(self, painted: Tensor) -> tuple[Tensor, Tensor]:
+        """What the decoder painted: contents ``[B, n, P * Q * 3]`` and colours, 3 or none."""
+        inside = painted.shape[-1] - 3 * (self.color_weight > 0.0)
+        return painted[..., :inside], painted[..., inside:]
+
     def _as_painted(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``[B, n, P * Q * 3]`` as the decoder is to paint them, and how to get back."""
+        """Contents ``[B, n, P * Q * 3]`` as the decoder is to paint them, and what they are
+        relative to: mean colours ``[B, n, 3]`` and deviations ``[B, n, 1]``.
+        """
+        pixels = patches.unflatten(-1, (-1, 3))
+        mean = pixels.mean(dim=-2)
         if not self.normalize_patches:
-            return patches, patches.new_zeros(()), patches.new_ones(())
-        variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
-        deviation = (variance + _FLAT).sqrt()
-        return (patches - mean) / deviation, mean, deviation
+            return patches, torch.zeros_like(mean), torch.ones_like(mean[..., :1])
+        contrast = (pixels - mean.unsqueeze(-2)).flatten(-2)
+        # Not below the flat deviation, and close to the own one far above it.
+        variance = contrast.square().mean(dim=-1, keepdim=True)
+        deviation = (variance + self.flat_deviation**2).sqrt()
+        return contrast / deviation, mean, deviation
+
+    def _with_color(self, contents: Tensor, colors: Tensor) -> Tensor:
+        """``[B, N, P * Q * 3]`` with ``[B, N, 3]`` added to every pixel."""
+        return (contents.unflatten(-1, (-1, 3)) + colors.unsqueeze(-2)).flatten(-2)
 
     def _pixels(self, patches: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Patches in the ViT's normalisation to ``[B, 3, H, W]`` in 0..255."""

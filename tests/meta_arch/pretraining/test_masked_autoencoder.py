@@ -86,27 +86,37 @@ def test_all_patches_visible_is_the_whole_image(family):
     torch.testing.assert_close(model.encode(pixels, order), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_the_loss_is_over_hidden_patches_relative_to_their_own_mean_and_deviation():
+def test_the_loss_is_over_hidden_patches_relative_to_their_own_color_and_deviation():
     patches = torch.randn(1, 4, 192) * 3 + 1
-    painted = torch.randn(1, 4, 192)
+    painted = torch.randn(1, 4, 195)
     hidden = torch.tensor([[2, 1]])
-    total = 0.0
+    content = colors = 0.0
     for number in (1, 2):
-        patch = patches[0, number].double()
-        deviation = (((patch - patch.mean()) ** 2).sum() / 191 + 1e-4).sqrt()
-        wanted = (patch - patch.mean()) / deviation
-        total += ((painted[0, number].double() - wanted) ** 2).mean().item() / 2
-    model = build_model(config())
-    assert model.loss(painted, patches, hidden).item() == pytest.approx(total, rel=1e-5)
+        pixels = patches[0, number].double().view(64, 3)
+        contrast = pixels - pixels.mean(0)
+        wanted = contrast / ((contrast**2).mean() + 0.5**2).sqrt()
+        found = painted[0, number].double()
+        content += ((found[:192].view(64, 3) - wanted) ** 2).mean().item() / 2
+        colors += ((found[192:] - pixels.mean(0)) ** 2).mean().item() / 2
+    model = build_model(config(FLAT_DEVIATION=0.5, COLOR_WEIGHT=3.0))
+    losses = model.compute_losses(painted, patches, hidden)
+    assert losses["loss_patches"].item() == pytest.approx(content, rel=1e-5)
+    assert losses["loss_colors"].item() == pytest.approx(3 * colors, rel=1e-5)
+    without = build_model(config(FLAT_DEVIATION=0.5, COLOR_WEIGHT=0.0))
+    losses = without.compute_losses(painted[..., :192], patches, hidden)
+    assert list(losses) == ["loss_patches"]
+    assert losses["loss_patches"].item() == pytest.approx(content, rel=1e-5)
     plain = build_model(config(NORMALIZE_PATCHES=False))
-    wanted = ((painted - patches)[0, [1, 2]] ** 2).mean().item()
-    assert plain.loss(painted, patches, hidden).item() == pytest.approx(wanted, rel=1e-5)
+    losses = plain.compute_losses(painted[..., :192], patches, hidden)
+    assert list(losses) == ["loss_patches"]
+    wanted = ((painted[..., :192] - patches)[0, [1, 2]] ** 2).mean().item()
+    assert losses["loss_patches"].item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_flat_patch_has_a_finite_loss_and_gradient():
     model = build_model(config()).train()
     batch = [{"image": torch.full((3, 32, 32), 7, dtype=torch.uint8)}] * 2
-    loss = model(batch)["loss_patches"]
+    loss = sum(model(batch).values())
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
@@ -123,7 +133,7 @@ def test_training_reaches_every_parameter_and_learns_a_fixed_batch(family):
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for step in range(25):
-        loss = model(batch)["loss_patches"]
+        loss = sum(model(batch).values())
         optimizer.zero_grad()
         loss.backward()
         if step == 1:
@@ -139,8 +149,10 @@ def test_training_reaches_every_parameter_and_learns_a_fixed_batch(family):
 def test_training_under_autocast_has_a_float32_loss():
     model = build_model(config()).train()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = model(make_batch())["loss_patches"]
-    assert loss.dtype == torch.float32 and torch.isfinite(loss)
+        losses = model(make_batch())
+    assert sorted(losses) == ["loss_colors", "loss_patches"]
+    for loss in losses.values():
+        assert loss.dtype == torch.float32 and torch.isfinite(loss)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -162,15 +174,24 @@ def test_pictures_keep_what_is_visible_and_paint_the_rest(normalize, size):
                 assert same.sum() == 4
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-def test_painting_what_is_asked_for_gives_the_image_back(normalize):
-    model = build_model(config(NORMALIZE_PATCHES=normalize)).eval()
+PAINTED = {
+    "contents_and_colors": {},
+    "contents": {"COLOR_WEIGHT": 0.0},
+    "pixels": {"NORMALIZE_PATCHES": False},
+}
+
+
+@pytest.mark.parametrize("painted", PAINTED)
+def test_painting_what_is_asked_for_gives_the_image_back(painted):
+    model = build_model(config(**PAINTED[painted])).eval()
     batch = make_batch()
-    images = model.preprocess(batch)
-    patches = to_patches(model.backbone.prepare(images), (8, 8))
-    perfect, _, _ = model._as_painted(patches)
+    patches = to_patches(model.backbone.prepare(model.preprocess(batch)), (8, 8))
+    perfect, colors, _ = model._as_painted(patches)
+    if painted == "contents_and_colors":
+        perfect = torch.cat([perfect, colors], dim=-1)
     _, hidden = model.draw(2, (4, 4))
-    assert model.loss(perfect, patches, hidden).item() == pytest.approx(0, abs=1e-6)
+    for loss in model.compute_losses(perfect, patches, hidden).values():
+        assert loss.item() == pytest.approx(0, abs=1e-6)
     outputs = model.paint(perfect, patches, hidden, (4, 4), (32, 32))
     for x, output in zip(batch, outputs, strict=True):
         torch.testing.assert_close(output["reconstruction"], x["image"].float(), rtol=0, atol=0.05)
@@ -225,6 +246,8 @@ def test_learnt_positions_start_as_waves_but_not_over_given_weights(tmp_path):
     [
         ({"MASK_RATIO": 1.0}, "MASK_RATIO is 1.0"),
         ({"MASK_RATIO": 0.0}, "MASK_RATIO is 0.0"),
+        ({"FLAT_DEVIATION": 0.0}, "FLAT_DEVIATION is 0.0"),
+        ({"COLOR_WEIGHT": -1.0}, "COLOR_WEIGHT -1.0"),
         ({"DECODER_DIM": 40}, "DECODER_DIM 40"),
         ({"DECODER_DEPTH": 0}, "DECODER_DEPTH 0"),
         ({"VIT_UNFROZEN_BLOCKS": 1}, "UNFROZEN_BLOCKS"),
