@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from detectron2.utils import comm
 from torch import nn
@@ -21,7 +19,6 @@ def wrap_distributed(model: nn.Module) -> nn.Module:
     on_gpu = next(model.parameters()).device.type == "cuda"
     # None is what torch wants for a model on the CPU.
     device_ids = [torch.cuda.current_device()] if on_gpu else None
+    # Where all are used after all, torch says so once; looking for them costs little.
     some_unused = getattr(model, "has_slots", False)
-    # Said once where all are used after all; looking for them costs little.
-    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
     return DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=some_unused)
