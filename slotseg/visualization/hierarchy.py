@@ -9,13 +9,12 @@ import torch
 from slotseg.ops.hierarchy import parent_masks
 from slotseg.visualization.overlays import (
     draw_segment_map,
-    enlarge,
-    enlargement,
     frame,
     on_paper,
     slot_alphas,
     slot_cutouts,
     tile,
+    to_tile,
 )
 from slotseg.visualization.palette import instance_shade, segment_colors
 
@@ -26,7 +25,7 @@ _UNUSED_PAPER = (225, 225, 225)
 
 
 def draw_hierarchy(
-    image: np.ndarray, masks: np.ndarray, parent_of: np.ndarray, *, min_side: int = 256
+    image: np.ndarray, masks: np.ndarray, parent_of: np.ndarray, *, side: int = 256
 ) -> np.ndarray:
     """One sheet of both levels.
 
@@ -39,7 +38,7 @@ def draw_hierarchy(
         image: uint8 ``[H, W, 3]`` RGB.
         masks: float ``[K, h, w]`` in 0..1, one a sub-slot, summing to 1 over K.
         parent_of: integer ``[K]``, the parent of every sub-slot, 0 to M - 1.
-        min_side: shorter side in pixels of every tile, at least.
+        side: shorter side in pixels of every tile, which may be up to twice as long.
 
     Returns:
         uint8 ``[M + 1 rows, columns, 3]`` RGB, with as many columns as the largest parent has
@@ -49,20 +48,20 @@ def draw_hierarchy(
         ValueError: not one parent for every mask.
     """
     masks, parent_of = np.asarray(masks, np.float32), np.asarray(parent_of, np.int64)
-    large = enlarge(image, enlargement(image.shape[:2], min_side), smooth=True)
+    image = to_tile(image, side)
     count = int(parent_of.max()) + 1
     upper = parent_masks(torch.from_numpy(masks), torch.from_numpy(parent_of), count).numpy()
     parent_colors, sub_colors = hierarchy_colors(parent_of)
-    thickness = max(2, min(large.shape[:2]) // 64)
-    parents = _tiles(large, upper, parent_colors, 2 * thickness)
-    subs = _tiles(large, masks, sub_colors, thickness)
-    rows = [[large, _colored(large, upper, parent_colors), _colored(large, masks, sub_colors)]]
+    thickness = max(2, min(image.shape[:2]) // 64)
+    parents = _tiles(image, upper, parent_colors, 2 * thickness)
+    subs = _tiles(image, masks, sub_colors, thickness)
+    rows = [[image, _colored(image, upper, parent_colors), _colored(image, masks, sub_colors)]]
     rows += [
         [seen, *(subs[sub] for sub in np.flatnonzero(parent_of == parent))]
         for parent, seen in enumerate(parents)
     ]
     columns = max(len(row) for row in rows)
-    blank = np.full_like(large, 255)
+    blank = np.full_like(image, 255)
     return tile([t for row in rows for t in row + [blank] * (columns - len(row))], columns)
 
 

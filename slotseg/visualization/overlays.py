@@ -62,6 +62,17 @@ def enlarge(image: np.ndarray, factor: int, smooth: bool = False) -> np.ndarray:
     return cv2.resize(image, size, interpolation=method)
 
 
+def to_tile(image: np.ndarray, side: int) -> np.ndarray:
+    """The image for a sheet of many: enlarged by a whole factor until its shorter side has
+    ``side`` pixels, or shrunk by one as long as it keeps them.
+    """
+    shrink = min(image.shape[:2]) // side
+    if shrink < 2:
+        return enlarge(image, enlargement(image.shape[:2], side), smooth=True)
+    size = (image.shape[1] // shrink, image.shape[0] // shrink)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def draw_segments(
     image: np.ndarray,
     panoptic_seg: torch.Tensor | np.ndarray,
@@ -224,16 +235,16 @@ def tile(
 
 
 def draw_slot_sheet(
-    image: np.ndarray, masks: np.ndarray, *, columns: int = 6, min_side: int = 256
+    image: np.ndarray, masks: np.ndarray, *, columns: int = 6, side: int = 256
 ) -> np.ndarray:
     """All slots of one image on a sheet; every tile has its slot's colour as a frame.
 
-    The colours are those of :func:`draw_segments` without metadata.
+    The colours are those of :func:`draw_segments` without metadata; ``side`` is the shorter side of
+    a tile in pixels, up to twice as long.
     """
-    factor = enlargement(image.shape[:2], min_side)
-    large = enlarge(_as_rgb(image), factor, smooth=True)
-    pictures = [on_paper(cutout) for cutout in slot_cutouts(large, masks)]
-    thickness = max(2, min(large.shape[:2]) // 64)
+    seen = to_tile(_as_rgb(image), side)
+    pictures = [on_paper(cutout) for cutout in slot_cutouts(seen, masks)]
+    thickness = max(2, min(seen.shape[:2]) // 64)
     colors = segment_colors(len(pictures))
     framed = [frame(p, c, thickness) for p, c in zip(pictures, colors, strict=True)]
     return tile(framed, columns)

@@ -21,7 +21,7 @@ def tile_of(sheet, row, column, size=(16, 24), gap=8):
 
 
 def test_a_row_for_the_image_and_one_for_every_parent():
-    sheet = draw_hierarchy(*example(), OWNERS, min_side=16)
+    sheet = draw_hierarchy(*example(), OWNERS, side=16)
     # Image, parents, sub-slots; 1 + 2; 1 + 3 tiles.
     assert sheet.shape == (3 * 16 + 2 * 8, 4 * 24 + 3 * 8, 3)
     blank = [
@@ -31,7 +31,7 @@ def test_a_row_for_the_image_and_one_for_every_parent():
 
 
 def test_levels_are_told_apart_by_colour_and_families_kept_together():
-    sheet = draw_hierarchy(*example(), OWNERS, min_side=16)
+    sheet = draw_hierarchy(*example(), OWNERS, side=16)
     upper, lower = tile_of(sheet, 0, 1), tile_of(sheet, 0, 2)
     parts = {"upper": upper, "left": lower[:8, :12], "right": lower[:8, 12:]}
     colors = {name: set(map(tuple, part.reshape(-1, 3))) for name, part in parts.items()}
@@ -41,7 +41,7 @@ def test_levels_are_told_apart_by_colour_and_families_kept_together():
 
 
 def test_a_parent_shows_the_sum_of_its_sub_slots_in_its_own_frame():
-    sheet = draw_hierarchy(*example(), OWNERS, min_side=16)
+    sheet = draw_hierarchy(*example(), OWNERS, side=16)
     parents, subs = hierarchy_colors(OWNERS)
     for parent, row in ((0, 1), (1, 2)):
         assert tile_of(sheet, row, 0)[0, 0].tolist() == parents[parent].tolist()
@@ -55,7 +55,7 @@ def test_a_parent_shows_the_sum_of_its_sub_slots_in_its_own_frame():
 
 
 def test_grey_paper_tells_the_unused_from_the_used():
-    sheet = draw_hierarchy(*example(), OWNERS, min_side=16)
+    sheet = draw_hierarchy(*example(), OWNERS, side=16)
     unused = [(tile_of(sheet, 2, column)[4:-4, 4:-4] == 225).all() for column in range(4)]
     assert unused == [False, True, False, True]
 
@@ -68,7 +68,7 @@ def test_colours_are_the_palettes_and_all_differ():
 
 def test_a_single_sub_slot_a_parent_is_drawn():
     image, masks = example()
-    sheet = draw_hierarchy(image, masks, np.arange(5), min_side=16)
+    sheet = draw_hierarchy(image, masks, np.arange(5), side=16)
     assert sheet.shape == (6 * 16 + 5 * 8, 3 * 24 + 2 * 8, 3)
 
 

@@ -126,7 +126,7 @@ def test_small_masks_are_interpolated():
 
 def test_sheet_holds_one_framed_tile_a_slot():
     masks = np.full((5, 4, 6), 0.2, np.float32)
-    sheet = overlays.draw_slot_sheet(IMAGE, masks, columns=3, min_side=32)
+    sheet = overlays.draw_slot_sheet(IMAGE, masks, columns=3, side=32)
     assert sheet.shape == (2 * 32 + 8, 3 * 48 + 2 * 8, 3)
     for slot in range(5):
         top, left = slot // 3 * 40, slot % 3 * 56
@@ -140,6 +140,21 @@ def test_enlargement_is_whole_and_never_shrinks():
     doubled = overlays.enlarge(IMAGE, 2)
     assert np.array_equal(doubled[::2, ::2], IMAGE)
     assert np.array_equal(doubled[1::2, 1::2], IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((16, 24), (64, 96)),
+        ((64, 64), (64, 64)),
+        ((127, 200), (127, 200)),
+        ((512, 1024), (64, 128)),
+    ],
+)
+def test_tiles_come_near_their_side_by_a_whole_factor(size, expected):
+    assert overlays.to_tile(np.full((*size, 3), 9, np.uint8), 64).shape == (*expected, 3)
+    sheet = overlays.draw_slot_sheet(np.zeros((*size, 3), np.uint8), np.ones((1, 2, 2)), side=64)
+    assert sheet.shape == (*expected, 3)
 
 
 def test_nothing_to_arrange_is_refused():
