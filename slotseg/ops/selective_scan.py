@@ -15,6 +15,8 @@ from torch.autograd.function import once_differentiable
 # times, so they should stay in a processor's cache.
 _CHUNK_NUMBERS = 2**19
 _MAX_CHUNK = 64
+# What mamba-ssm's kernel was compiled for.
+_MAX_KERNEL_STATES = 256
 
 
 def selective_scan(
@@ -38,9 +40,9 @@ def selective_scan(
     and, with a gate, ``y[t] * silu(z[t])``: equation 2 and algorithm 2 of Gu and Dao 2023
     ("Mamba: Linear-Time Sequence Modeling with Selective State Spaces"), with the arguments of
     mamba-ssm's ``selective_scan_fn``. Its CUDA kernel is used where the package can be imported,
-    the tensors lie on a GPU and are not float64; otherwise the recurrence runs in PyTorch on any
-    device. Then states are kept at the borders of chunks only and computed again in the backward
-    pass, so memory grows with ``L / chunk * N * E`` instead of ``L * N * E``.
+    the tensors lie on a GPU and are not float64, and N is at most 256; otherwise the recurrence
+    runs in PyTorch on any device. Then states are kept at the borders of chunks only and computed
+    again in the backward pass, so memory grows with ``L / chunk * N * E`` instead of ``L * N * E``.
 
     Args:
         u: ``[batch, E, L]``, float32, float64 or a half precision.
@@ -61,7 +63,8 @@ def selective_scan(
         ValueError: shapes that do not fit together.
     """
     _check_shapes(u, delta, A, B, C, z)
-    kernel = _mamba_kernel() if u.is_cuda and u.dtype != torch.float64 else None
+    fits_kernel = u.is_cuda and u.dtype != torch.float64 and A.shape[1] <= _MAX_KERNEL_STATES
+    kernel = _mamba_kernel() if fits_kernel else None
     if kernel is not None:
         return _run_kernel(kernel, u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     dtype = _state_dtype(u)
