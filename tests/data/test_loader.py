@@ -295,12 +295,18 @@ def test_crowded_and_empty_scenes_are_counted_once(
         # Models without slots have no number of them.
         cfg = make_cfg(MODEL__SLOTS__NUM_SLOTS=6, MODEL__META_ARCHITECTURE="StockPanopticFPN")
         build_test_loader(cfg, VAL)
+        # The lower of two levels counts: 3 times 2 sub-slots.
+        cfg = make_cfg(MODEL__SLOTS__NUM_SLOTS=3, MODEL__SLOTS__GROUPING__SUB_SLOTS=2,
+                       MODEL__SLOTS__GROUPING__NAME="NestedSlotAttention")  # fmt: skip
+        build_test_loader(cfg, VAL)
     messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == 2
+    assert len(messages) == 3
     assert f"{VAL}: 2 of 6 images have no objects" in messages[0]
     # 7 slots hold 6 objects and the background.
     assert f"{VAL}: 2 of 6 images have more objects (up to 9)" in messages[1]
     assert "MODEL.SLOTS.NUM_SLOTS = 7" in messages[1]
+    assert "3 of 6 images have more objects" in messages[2]
+    assert "MODEL.SLOTS.NUM_SLOTS * GROUPING.SUB_SLOTS = 6" in messages[2]
 
 
 def test_many_tensors_need_few_files(
