@@ -292,7 +292,10 @@ def _stack_cached_features(
     if "cached_features" not in batched_inputs[0]:
         return None
     cached = [x["cached_features"] for x in batched_inputs]
-    return {name: torch.stack([maps[name] for maps in cached]).to(device) for name in cached[0]}
+    # Autocast to bfloat16 stacks no float16.
+    return {
+        name: torch.stack([maps[name].to(device).float() for maps in cached]) for name in cached[0]
+    }
 
 
 def _stack_segment_maps(

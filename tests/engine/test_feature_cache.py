@@ -104,6 +104,13 @@ def test_training_on_it_gives_the_same_losses_and_scores_without_running_the_vit
     assert cached_scores["ARI"] == pytest.approx(scores["ARI"], abs=0.05)
 
 
+def test_training_on_it_under_autocast(vit_cfg, made):
+    losses, _ = train_losses(
+        vit_cfg("MODEL.VIT.CACHE", str(made), "SOLVER.AMP.ENABLED", "True", "SOLVER.MAX_ITER", "2")
+    )
+    assert len(losses) == 2 and all(loss > 0 for loss in losses)
+
+
 def test_workers_send_the_same_maps(vit_cfg, made):
     options = ("MODEL.VIT.CACHE", str(made))
     alone = next(iter(build_train_loader(vit_cfg(*options))))
