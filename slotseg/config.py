@@ -155,8 +155,9 @@ def _add_model(cfg: CfgNode) -> None:
     spectral.FEATURE = ""
     # Larger maps are averaged down to at most this many pixels.
     spectral.MAX_TOKENS = 1024
-    # Subtract the image's mean from its features first.
-    spectral.CENTER = True
+    # Subtract the image's mean from its features first: for features that all lie on one side of
+    # zero, such as colours.
+    spectral.CENTER = False
     # How much two patches belong together: "cosine" similarity of their features, negative values
     # clipped; "threshold": 1 where it is above THRESHOLD; "power": the clipped one to POWER.
     spectral.AFFINITY = "cosine"
@@ -166,14 +167,15 @@ def _add_model(cfg: CfgNode) -> None:
     # its COLOR_NEIGHBORS nearest; 0: off.
     spectral.COLOR_WEIGHT = 0.0
     spectral.COLOR_NEIGHBORS = 10
-    # As many seeds as there are eigenvalues in front of the largest eigengap, up to NUM_SLOTS;
-    # False: NUM_SLOTS seeds.
-    spectral.ADAPTIVE = True
-    # Fewer parts than this are none (at least 2): all slots are learnt vectors then ...
-    spectral.MIN_SEEDS = 2
-    # ... as where no two eigenvalues (which lie in [-1, 1]) differ by this much. Not ADAPTIVE:
-    # eigenvectors of smaller eigenvalues are left out.
+    # How many seeds an image gets, up to NUM_SLOTS. "eigengap": as many as there are eigenvalues
+    # in front of the largest gap, if it is at least MIN_GAP; where parts have parts of their own
+    # that is often 2. "eigenvalues": as many as there are eigenvalues (1 is the largest possible)
+    # from MIN_EIGENVALUE on. "all": NUM_SLOTS, where so many eigenvectors are more than noise.
+    spectral.COUNT = "eigengap"
     spectral.MIN_GAP = 0.01
+    spectral.MIN_EIGENVALUE = 0.2
+    # Fewer parts than this are none (at least 2): all slots are learnt vectors then.
+    spectral.MIN_SEEDS = 2
     # Temperature of the soft masks under which seeds are averaged; 0: hard masks.
     spectral.SOFTNESS = 0.1
     # Deviation, at the start, of the learnt noise on the seeds in training, whose own is 1; 0: off.
@@ -372,9 +374,11 @@ def _add_masked_autoencoder(cfg: CfgNode) -> None:
     mae = cfg.MODEL.MAE = CfgNode()
     # Share of the patches that the ViT does not see and the decoder paints.
     mae.MASK_RATIO = 0.75
-    # The decoder, which is thrown away afterwards: its width, a multiple of 32, and blocks.
+    # The decoder, which is thrown away afterwards: blocks of "convolution", with which short
+    # trainings learn much more, or of "attention", as He et al.; width, a multiple of 32; depth.
+    mae.DECODER = "convolution"
     mae.DECODER_DIM = 96
-    mae.DECODER_DEPTH = 1
+    mae.DECODER_DEPTH = 3
     # Paint every patch relative to its own mean colour and deviation, or its pixels.
     mae.NORMALIZE_PATCHES = True
     # For such patches: the deviation, in the ViT's units (0.2 is about 12 of 255), below which one

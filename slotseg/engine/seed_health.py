@@ -117,14 +117,14 @@ def _alike_advice(similarity: float) -> str:
     return (
         f"the slots start alike (mean cosine similarity of an image's seeds {similarity:.2f}), so "
         "the start tells no objects apart: compare patches by a map that knows more with "
-        "MODEL.SLOTS.SPECTRAL.FEATURE, keep MODEL.SLOTS.SPECTRAL.ADAPTIVE True, or sharpen the "
-        "parts with a lower MODEL.SLOTS.SPECTRAL.SOFTNESS"
+        "MODEL.SLOTS.SPECTRAL.FEATURE, cut less finely with MODEL.SLOTS.SPECTRAL.COUNT, or sharpen "
+        "the parts with a lower MODEL.SLOTS.SPECTRAL.SOFTNESS"
     )
 
 
 def _fallback_advice(share: float) -> str:
     return (
-        f"{share:.0%} of the images have no eigengap, so all their slots start on learnt queries: "
-        "compare patches by another map or measure (MODEL.SLOTS.SPECTRAL.FEATURE, AFFINITY), or "
-        "lower MODEL.SLOTS.SPECTRAL.MIN_GAP"
+        f"{share:.0%} of the images fall into no parts, so all their slots start on learnt "
+        "queries: compare patches by another map or measure with MODEL.SLOTS.SPECTRAL.FEATURE or "
+        "MODEL.SLOTS.SPECTRAL.AFFINITY, or set MODEL.SLOTS.SPECTRAL.COUNT all"
     )

@@ -49,6 +49,25 @@ def eigengap_counts(values: Tensor, lowest: int, highest: int, min_gap: float) -
     return torch.where(gap >= min_gap, place + lowest, 0)
 
 
+def eigenvalue_counts(values: Tensor, lowest: int, highest: int, min_value: float) -> Tensor:
+    """In how many parts a graph falls by cuts of a limited cost: the eigenvalues from ``min_value``
+    on. A graph has k nearly unconnected parts where its k-th eigenvalue is nearly 1 (Lee, Oveis
+    Gharan and Trevisan 2014, "Multiway spectral partitioning and higher-order Cheeger
+    inequalities").
+
+    Args:
+        values: ``[B, count]``, falling, as :func:`normalized_spectrum` gives.
+        lowest: fewer than this are no parts.
+        highest: number of eigenvalues to look at.
+        min_value: in (0, 1].
+
+    Returns:
+        ``[B]`` int64; 0 where there are fewer than ``lowest``.
+    """
+    counts = (values[:, :highest] >= min_value).sum(dim=1)
+    return torch.where(counts >= lowest, counts, 0)
+
+
 @torch.no_grad()
 def cluster_rows(vectors: Tensor, counts: Tensor, *, rounds: int = 10) -> Tensor:
     """Parts of a graph from the rows of its leading eigenvectors (Ng, Jordan and Weiss 2001).

@@ -12,11 +12,20 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from slotseg.errors import ConfigError
-from slotseg.ops.spectral_clustering import cluster_rows, eigengap_counts, normalized_spectrum
+from slotseg.ops.spectral_clustering import (
+    cluster_rows,
+    eigengap_counts,
+    eigenvalue_counts,
+    normalized_spectrum,
+)
 from slotseg.slots.build import SLOT_INITIALIZER_REGISTRY
 from slotseg.slots.patch_graph import PatchGraph
 from slotseg.slots.state import InitialSlots
 from slotseg.slots.tokens import Tokens
+
+_COUNTS = ("eigengap", "eigenvalues", "all")
+# Eigenvectors of smaller eigenvalues are noise of single patches.
+_NOISE_EIGENVALUE = 1e-3
 
 
 @SLOT_INITIALIZER_REGISTRY.register()
@@ -24,8 +33,8 @@ class SpectralInitializer(nn.Module):
     """Seeds slots from normalised cuts of the patch graph, and pads with learnt queries.
 
     The leading eigenvectors of the graph's normalised Laplacian (Shi and Malik 2000; on features
-    of vision transformers Melas-Kyriazi et al. 2022) say how many parts an image has (the largest
-    eigengap) and which patches form them (:func:`slotseg.ops.spectral_clustering.cluster_rows`).
+    of vision transformers Melas-Kyriazi et al. 2022) say how many parts an image has and which
+    patches form them (:mod:`slotseg.ops.spectral_clustering`).
     The eigenvectors themselves never become slots, since their signs and rotations are arbitrary:
     a seed is the mean of the *tokens* under the soft mask of its part, minus the mean of all
     tokens, normalised to mean 0 and variance 1. Without that difference all seeds would point
@@ -44,10 +53,11 @@ class SpectralInitializer(nn.Module):
         num_slots: K.
         dim: length D of slots and tokens.
         graph: feature map and images to affinities.
-        adaptive: as many seeds as the largest eigengap says; else K.
+        count: how many seeds: "eigengap", as many as there are eigenvalues in front of the largest
+            gap; "eigenvalues", as many as there are from ``min_eigenvalue`` on; "all", K.
+        min_gap: of "eigengap": smaller differences of two eigenvalues are no gap.
+        min_eigenvalue: of "eigenvalues", in (0, 1].
         min_seeds: fewer parts than this are no parts; at least 2.
-        min_gap: difference of two eigenvalues from which it is a gap. Not adaptive: size of an
-            eigenvalue from which its eigenvector is more than noise.
         softness: temperature of the masks' softmax over cosine similarities; 0: hard masks.
         noise: deviation of the noise at the start of training, seeds having 1; 0: no noise.
 
@@ -63,13 +73,23 @@ class SpectralInitializer(nn.Module):
         num_slots: int,
         dim: int,
         graph: PatchGraph,
-        adaptive: bool,
-        min_seeds: int,
+        count: str,
         min_gap: float,
+        min_eigenvalue: float,
+        min_seeds: int,
         softness: float,
         noise: float,
     ) -> None:
         super().__init__()
+        if count not in _COUNTS:
+            raise ConfigError(
+                f"MODEL.SLOTS.SPECTRAL.COUNT: {count!r} is not known; choose from "
+                f"{', '.join(_COUNTS)}"
+            )
+        if not 0.0 < min_eigenvalue <= 1.0:
+            raise ConfigError(
+                f"MODEL.SLOTS.SPECTRAL.MIN_EIGENVALUE is {min_eigenvalue}; give a number in (0, 1]"
+            )
         for key, value, lowest in (
             ("MIN_SEEDS", min_seeds, 2),
             ("MIN_GAP", min_gap, 0.0),
@@ -81,9 +101,10 @@ class SpectralInitializer(nn.Module):
         self.feature = feature
         self.num_slots = num_slots
         self.graph = graph
-        self.adaptive = adaptive
-        self.min_seeds = min_seeds
+        self.count = count
         self.min_gap = min_gap
+        self.min_eigenvalue = min_eigenvalue
+        self.min_seeds = min_seeds
         self.softness = softness
         self.norm = nn.LayerNorm(dim)
         # Of the seeds' length, so that the grouping meets one scale.
@@ -106,9 +127,10 @@ class SpectralInitializer(nn.Module):
             "num_slots": slots.NUM_SLOTS,
             "dim": slots.DIM,
             "graph": PatchGraph.from_config(cfg),
-            "adaptive": options.ADAPTIVE,
-            "min_seeds": options.MIN_SEEDS,
+            "count": options.COUNT,
             "min_gap": options.MIN_GAP,
+            "min_eigenvalue": options.MIN_EIGENVALUE,
+            "min_seeds": options.MIN_SEEDS,
             "softness": options.SOFTNESS,
             "noise": options.NOISE,
         }
@@ -150,10 +172,10 @@ class SpectralInitializer(nn.Module):
         return masks.unflatten(2, grid), counts
 
     def _count(self, values: Tensor, most: int) -> Tensor:
-        if self.adaptive:
+        if self.count == "eigengap":
             return eigengap_counts(values, self.min_seeds, most, self.min_gap)
-        counts = (values[:, :most] >= self.min_gap).sum(dim=1)
-        return torch.where(counts >= self.min_seeds, counts, 0)
+        lowest = self.min_eigenvalue if self.count == "eigenvalues" else _NOISE_EIGENVALUE
+        return eigenvalue_counts(values, self.min_seeds, most, lowest)
 
     def _soften(self, similarity: Tensor) -> Tensor:
         """Cosines ``[B, M, N]``, -inf for no part, to masks."""

@@ -65,7 +65,10 @@ def slot_plane_svg(plane: Mapping[str, Any]) -> str:
 def slot_plane_caption(plane: Mapping[str, Any]) -> str:
     """How many seeds there are, how similar they are, and how much of them the plane shows."""
     count = plane["seeded"]
-    told = "no seeds" if count == 0 else f"{count} seeds, similarity {plane['similarity']:.2f}"
+    if count < 2:
+        told = "1 seed" if count else "no seeds"
+    else:
+        told = f"{count} seeds, similarity {plane['similarity']:.2f}"
     return f"{told}; {plane['explained']:.0%} of the variance"
 
 

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from slotseg.ops.spectral_clustering import cluster_rows, eigengap_counts, normalized_spectrum
+from slotseg.ops.spectral_clustering import (
+    cluster_rows,
+    eigengap_counts,
+    eigenvalue_counts,
+    normalized_spectrum,
+)
 
 
 def block_model(sizes: list[int], inside: float, between: float, seed: int = 0) -> tuple:
@@ -110,3 +115,9 @@ def test_eigengaps_by_hand():
     assert eigengap_counts(values, 2, 2, 0.02).tolist() == [2, 0]
     assert eigengap_counts(values, 1, 4, 0.02).tolist() == [3, 1]
     assert eigengap_counts(values[:, :2], 2, 4, 0.0).tolist() == [0, 0]
+
+
+def test_eigenvalues_by_hand():
+    values = torch.tensor([[1.0, 0.9, 0.3, 0.2], [1.0, 0.1, 0.05, 0.0]])
+    assert eigenvalue_counts(values, 2, 4, 0.25).tolist() == [3, 0]
+    assert eigenvalue_counts(values, 1, 2, 0.25).tolist() == [2, 1]

@@ -218,6 +218,22 @@ def test_an_almost_empty_run_says_what_is_missing():
     assert re.search(r"\b(nan|None|undefined)\b", page.text) is None
 
 
+def test_where_slots_start_is_drawn_from_the_last_look_that_knows():
+    plane = {"image": "a.png", "points": [[1.0, 0.0], [-1.0, 0.0]], "seeded": 2}
+    plane |= {"similarity": -1.0, "explained": 0.75}
+    last = {**LOOKS[-1], "seed_planes": [plane, {"image": "broken"}, 3, {**plane, "seeded": "?"}]}
+    earlier = {**LOOKS[0], "seed_planes": [{**plane, "image": "old.png"}]}
+    page = Page(build_report(make_run(monitor=[earlier, last, LOOKS[-1]])))
+    assert page.open == []
+    assert "Where slots start" in page.text
+    assert "a.png: 2 seeds, similarity -1.00; 75% of the variance" in page.text
+    assert "old.png" not in page.text
+    assert page.text.count("of the variance") == 1
+    for odd in ("x", [], {"a": 1}, None):
+        again = Page(build_report(make_run(monitor=[{**LOOKS[-1], "seed_planes": odd}])))
+        assert "Where slots start" not in again.text
+
+
 def test_unexpected_contents_do_not_break_it():
     odd = make_run(
         config={"SLOT_MONITOR": 3, "MODEL": "x"},
