@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Draw the segments of image files, and if asked every slot and both levels of a hierarchy.
+"""Draw the segments of image files, and if asked slots, hierarchies and reconstructions.
 
-Writes <name>_segments.png, <name>_slots.png and <name>_hierarchy.png into the output folder; inputs
-are not changed. Images that cannot be read are reported and skipped; the exit status is then 1.
+Writes <name>_segments.png, <name>_slots.png, <name>_hierarchy.png and <name>_reconstruction.png
+into the output folder; inputs are not changed. Images that cannot be read are reported and skipped;
+the exit status is then 1.
 """
 
 import argparse
@@ -32,6 +33,12 @@ def main() -> None:
         "--hierarchy", action="store_true", help="also draw both levels of a two-level grouping"
     )
     parser.add_argument(
+        "--reconstruction",
+        action="store_true",
+        help="also show the image as the model draws it, beside the original (diffusion decoders "
+        "take MODEL.DIFFUSION.SAMPLER_STEPS steps for it)",
+    )
+    parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
         help="options of the config: KEY VALUE ...; MODEL.WEIGHTS is the checkpoint (default: the "
@@ -40,7 +47,14 @@ def main() -> None:
     args = parser.parse_args()
     with user_errors():
         cfg = get_cfg(args.config_file, args.opts)
-        failed = run_demo(cfg, args.input, args.output, slots=args.slots, hierarchy=args.hierarchy)
+        failed = run_demo(
+            cfg,
+            args.input,
+            args.output,
+            slots=args.slots,
+            hierarchy=args.hierarchy,
+            reconstruction=args.reconstruction,
+        )
     sys.exit(1 if failed else 0)
 
 

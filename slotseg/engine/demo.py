@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -16,10 +17,18 @@ from tqdm import tqdm
 
 from slotseg.engine.checkpoint import weights_for_inference
 from slotseg.engine.cli import one_line
+from slotseg.engine.pictures import drawn_pictures, to_rgb
 from slotseg.engine.predictor import Prediction, Predictor
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.files import write_atomically
-from slotseg.visualization import draw_hierarchy, draw_segments, draw_slot_sheet
+from slotseg.visualization import (
+    draw_hierarchy,
+    draw_segments,
+    draw_slot_sheet,
+    enlarge,
+    enlargement,
+    tile,
+)
 
 # What a folder or a pattern is searched for; a file named in full may end as it likes.
 _EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -32,12 +41,14 @@ def run_demo(
     *,
     slots: bool = False,
     hierarchy: bool = False,
+    reconstruction: bool = False,
 ) -> int:
     """Draw every input image; one that cannot be drawn is reported and skipped.
 
     Segments are named and coloured by their classes, where the model knows classes, and by their
-    slots otherwise. Writes ``<name>_segments.png`` and, if asked, ``<name>_slots.png`` and
-    ``<name>_hierarchy.png`` for every image. An input is never overwritten.
+    slots otherwise. Writes ``<name>_segments.png`` and, if asked, ``<name>_slots.png``,
+    ``<name>_hierarchy.png`` and ``<name>_reconstruction.png`` for every image. An input is never
+    overwritten.
 
     Args:
         cfg: of the model. Empty ``MODEL.WEIGHTS`` takes the trained weights in ``OUTPUT_DIR``.
@@ -45,6 +56,8 @@ def run_demo(
         output: folder of the pictures; made if it is not there.
         slots: also draw every slot's mask.
         hierarchy: also draw the parents of a two-level grouping, each with its sub-slots.
+        reconstruction: also show the image as the model draws it, beside the original; of a model
+            without segments this is the only picture.
 
     Returns:
         The number of inputs that could not be drawn.
@@ -65,12 +78,18 @@ def run_demo(
     failed = len(problems)
     for file, name in tqdm(output_names(files), desc="drawing", unit="image", disable=None):
         try:
-            prediction = predictor.predict_file(file)
-            pictures = {"segments": _segments(prediction)}
-            if slots:
-                pictures["slots"] = _slots(prediction, cfg.MODEL.META_ARCHITECTURE)
-            if hierarchy:
-                pictures["hierarchy"] = _hierarchy(prediction)
+            item = predictor.mapper({"file_name": file, "image_id": file})
+            looked = predictor.look(item, draw=reconstruction)
+            pictures = {}
+            if "panoptic_seg" in looked or not reconstruction:
+                prediction = predictor.prediction(item, looked)
+                pictures["segments"] = _segments(prediction)
+                if slots:
+                    pictures["slots"] = _slots(prediction, cfg.MODEL.META_ARCHITECTURE)
+                if hierarchy:
+                    pictures["hierarchy"] = _hierarchy(prediction)
+            if reconstruction:
+                pictures["reconstruction"] = _reconstruction(item, looked, cfg)
             for kind, picture in pictures.items():
                 _save(picture, f"{os.path.join(output, name)}_{kind}.png", kept)
         except DatasetError as error:
@@ -145,6 +164,18 @@ def _hierarchy(prediction: Prediction) -> np.ndarray:
         )
     masks, parent_of = output["slot_masks"].float().numpy(), output["parent_of"].numpy()
     return draw_hierarchy(prediction.image, masks, parent_of)
+
+
+def _reconstruction(item: dict[str, Any], looked: dict[str, Any], cfg: CfgNode) -> np.ndarray:
+    drawn = drawn_pictures(looked, cfg.INPUT.FORMAT)
+    if not drawn:
+        raise ConfigError(
+            f"--reconstruction: none of MODEL.DECODERS ({', '.join(cfg.MODEL.DECODERS)}) draws "
+            "images; leave it out, or train with SpatialBroadcastDecoder or LatentDiffusionDecoder"
+        )
+    pictures = [to_rgb(item["image"], cfg.INPUT.FORMAT), *drawn.values()]
+    factor = enlargement(pictures[0].shape[:2])
+    return tile([enlarge(picture, factor, smooth=True) for picture in pictures], len(pictures))
 
 
 def _save(picture: np.ndarray, path: str, kept: set[str]) -> None:

@@ -140,6 +140,39 @@ def test_both_levels_of_a_two_level_grouping(demo, run_folder, images, tmp_path,
     assert "--hierarchy: the model's slots have no parents" in capsys.readouterr().err
 
 
+def test_the_image_as_the_model_draws_it(demo, run_folder, images, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["--input", images[0], "--output", output, "--reconstruction"]
+    assert demo("--config-file", run_folder / "config.yaml", *arguments) == 0
+    assert sorted(os.listdir(output)) == ["a_reconstruction.png", "a_segments.png"]
+    with Image.open(output / "a_reconstruction.png") as picture:
+        assert picture.size == (2 * 512 + 8, 512)
+    other = tmp_path / "product"
+    no_images = ["MODEL.DECODERS", ["MaskProductDecoder"], "LOSSES.RECONSTRUCTION.WEIGHT", 0.0,
+                 "LOSSES.MASKS.WEIGHT", 1.0, "OUTPUT_DIR", str(other)]  # fmt: skip
+    cfg = get_cfg(overrides=[*TINY, *no_images])
+    SlotSegCheckpointer(build_model(cfg), str(other)).save_weights("model_best")
+    (other / "config.yaml").write_text(cfg.dump())
+    assert demo("--config-file", other / "config.yaml", *arguments) == 1
+    assert "--reconstruction: none of MODEL.DECODERS (MaskProductDecoder)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_model_without_segments_shows_what_it_draws(demo, images, tmp_path, capsys):
+    folder, output = tmp_path / "autoencoder", tmp_path / "out"
+    small = ["MODEL.META_ARCHITECTURE", "LatentAutoencoder", "MODEL.AUTOENCODER.CHANNELS", [8],
+             "MODEL.AUTOENCODER.NORM_GROUPS", 4, "MODEL.AUTOENCODER.PATCH", 4]  # fmt: skip
+    cfg = get_cfg(overrides=[*TINY, *small, "OUTPUT_DIR", str(folder)])
+    SlotSegCheckpointer(build_model(cfg), str(folder)).save_weights("model_best")
+    (folder / "config.yaml").write_text(cfg.dump())
+    arguments = ["--config-file", folder / "config.yaml", "--input", images[0], "--output", output]
+    assert demo(*arguments) == 1
+    assert "LatentAutoencoder makes no segments" in capsys.readouterr().err
+    assert demo(*arguments, "--reconstruction") == 0
+    assert os.listdir(output) == ["a_reconstruction.png"]
+
+
 def test_inputs_are_never_overwritten(demo, run_folder, images, tmp_path, capsys):
     victim = images[0].with_name("a_segments.png")
     victim.write_bytes(images[0].read_bytes())
