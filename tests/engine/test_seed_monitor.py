@@ -29,7 +29,7 @@ def test_seeds_are_measured_and_drawn(train):
     assert 2 <= look["seeded_slots"] <= 5
     assert -1 <= look["seed_similarity"] <= 1
     assert look["fallback_share"] == 0.0
-    assert len(look["seed_planes"]) == 8
+    assert len(look["seed_planes"]) == 5  # all images of the tiny set
     for plane in look["seed_planes"]:
         assert plane["image"].endswith(".png")
         assert len(plane["points"]) == 5
@@ -52,6 +52,7 @@ def test_images_without_parts_are_told(train, caplog):
 
 def test_seeds_that_are_alike_are_an_error(train, caplog):
     with caplog.at_level("ERROR"):
-        _, looks = train("SLOT_MONITOR.SIMILARITY_ERROR", -1.01, "SLOT_MONITOR.PERIOD", 8)
+        limits = ("SLOT_MONITOR.SIMILARITY_WARNING", -1.1, "SLOT_MONITOR.SIMILARITY_ERROR", -1.1)
+        _, looks = train(*limits, "SLOT_MONITOR.PERIOD", 8)
     assert looks[0]["verdict"] == "collapsed"
     assert "Slot monitor: the slots start alike" in caplog.text
