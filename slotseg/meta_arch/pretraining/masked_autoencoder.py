@@ -13,12 +13,9 @@ from torch import Tensor, nn
 from slotseg.backbone.vit import VisionTransformerBackbone
 from slotseg.errors import ConfigError
 from slotseg.meta_arch.pretraining.images import stack_images
+from slotseg.meta_arch.pretraining.patch_decoder import PatchDecoder
 from slotseg.meta_arch.pretraining.visible_patches import VisiblePatches
 from slotseg.ops.patches import from_patches, to_patches
-from slotseg.slots.position import FourierPosition
-
-# Channels of a head of the decoder's attention.
-_HEAD_WIDTH = 32
 
 
 @META_ARCH_REGISTRY.register()
@@ -34,8 +31,8 @@ class MaskedAutoencoder(nn.Module):
         backbone: whose ``vit`` is trained, all of it; gives the patches.
         mask_ratio: share of the patches that are hidden, between 0 and 1; at least one patch is
             visible and one hidden.
-        decoder_dim: width of the decoder, a multiple of 32.
-        decoder_depth: transformer blocks of the decoder.
+        decoder, decoder_dim, decoder_depth: kind, width and number of the decoder's blocks, see
+            :class:`PatchDecoder`.
         normalize_patches: paint every patch relative to its own mean colour and deviation instead
             of its pixels (He et al. take one mean over all channels).
         flat_deviation: for these, the deviation below which a patch counts as flat, in the ViT's
@@ -55,6 +52,7 @@ class MaskedAutoencoder(nn.Module):
         *,
         backbone: VisionTransformerBackbone,
         mask_ratio: float,
+        decoder: str,
         decoder_dim: int,
         decoder_depth: int,
         normalize_patches: bool,
@@ -80,6 +78,7 @@ class MaskedAutoencoder(nn.Module):
         rows, columns = backbone.patch_size
         self.decoder = PatchDecoder(
             backbone.vit.embed_dim,
+            decoder,
             decoder_dim,
             decoder_depth,
             out_channels=(rows * columns + (self.color_weight > 0.0)) * 3,
@@ -94,6 +93,7 @@ class MaskedAutoencoder(nn.Module):
         return {
             "backbone": _trained_vit(cfg),
             "mask_ratio": node.MASK_RATIO,
+            "decoder": node.DECODER,
             "decoder_dim": node.DECODER_DIM,
             "decoder_depth": node.DECODER_DEPTH,
             "normalize_patches": node.NORMALIZE_PATCHES,
@@ -236,54 +236,6 @@ class MaskedAutoencoder(nn.Module):
         if pixels.shape[-2:] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
         return (pixels * self.pixel_std + self.pixel_mean).clamp(0.0, 255.0)
-
-
-class PatchDecoder(nn.Module):
-    """Visible tokens to all patches: a narrow transformer over them and mask tokens.
-
-    Args:
-        in_channels: width of the visible tokens.
-        dim: own width, a multiple of 32.
-        depth: transformer blocks.
-        out_channels: values of a patch.
-    """
-
-    def __init__(self, in_channels: int, dim: int, depth: int, out_channels: int) -> None:
-        super().__init__()
-        if dim < _HEAD_WIDTH or dim % _HEAD_WIDTH or depth < 1:
-            raise ConfigError(
-                f"MODEL.MAE: DECODER_DIM {dim} and DECODER_DEPTH {depth}, but the width must be a "
-                f"multiple of {_HEAD_WIDTH} and the depth at least 1"
-            )
-        from timm.models.vision_transformer import Block
-
-        self.reduce = nn.Linear(in_channels, dim)
-        self.mask_token = nn.Parameter(torch.zeros(dim))
-        nn.init.normal_(self.mask_token, std=0.02)
-        self.position = FourierPosition(dim)
-        heads = dim // _HEAD_WIDTH
-        self.blocks = nn.Sequential(*(Block(dim, heads, qkv_bias=True) for _ in range(depth)))
-        self.norm = nn.LayerNorm(dim)
-        self.paint = nn.Linear(dim, out_channels)
-
-    def forward(self, tokens: Tensor, visible: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Paint all patches.
-
-        Args:
-            tokens: ``[B, n, D]``.
-            visible: ``[B, n]`` int64, which patches they are.
-            grid: (h, w), rows and columns of patches.
-
-        Returns:
-            ``[B, h * w, out_channels]``.
-        """
-        tokens = self.reduce(tokens)
-        dim = tokens.shape[-1]
-        index = visible.unsqueeze(-1).expand(-1, -1, dim)
-        every = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], dim)
-        every = every.scatter(1, index, tokens)
-        place = self.position(tokens.new_zeros(1, dim, *grid)).flatten(2).transpose(1, 2)
-        return self.paint(self.norm(self.blocks(every + place)))
 
 
 def _pick(patches: Tensor, index: Tensor) -> Tensor:

@@ -122,10 +122,13 @@ def test_a_flat_patch_has_a_finite_loss_and_gradient():
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-@families
-def test_training_reaches_every_parameter_and_learns_a_fixed_batch(family):
+@pytest.mark.parametrize(
+    ("family", "decoder"),
+    [*((family, "convolution") for family in FAMILIES), ("plain", "attention")],
+)
+def test_training_reaches_every_parameter_and_learns_a_fixed_batch(family, decoder):
     torch.manual_seed(0)
-    model = build_model(config(family)).train()
+    model = build_model(config(family, DECODER=decoder, DECODER_DEPTH=1)).train()
     # A smooth image: its hidden parts follow from its visible ones.
     ramp = torch.linspace(0, 255, 32)
     image = torch.stack([ramp.expand(32, 32), ramp.expand(32, 32).T, ramp.expand(32, 32).flip(1)])
@@ -248,6 +251,7 @@ def test_learnt_positions_start_as_waves_but_not_over_given_weights(tmp_path):
         ({"MASK_RATIO": 0.0}, "MASK_RATIO is 0.0"),
         ({"FLAT_DEVIATION": 0.0}, "FLAT_DEVIATION is 0.0"),
         ({"COLOR_WEIGHT": -1.0}, "COLOR_WEIGHT -1.0"),
+        ({"DECODER": "lstm"}, "'lstm' is unknown; choose attention or convolution"),
         ({"DECODER_DIM": 40}, "DECODER_DIM 40"),
         ({"DECODER_DEPTH": 0}, "DECODER_DEPTH 0"),
         ({"VIT_UNFROZEN_BLOCKS": 1}, "UNFROZEN_BLOCKS"),
