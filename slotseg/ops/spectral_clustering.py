@@ -89,21 +89,21 @@ def cluster_rows(vectors: Tensor, counts: Tensor, *, rounds: int = 10) -> Tensor
         ``[B, M, N]`` float32: cosine similarity of every row to the centre of every part, -inf for
         parts from k on.
     """
-    batch, _, most = vectors.shape
+    most = vectors.shape[2]
     valid = torch.arange(most, device=vectors.device) < counts.unsqueeze(1)
     rows = F.normalize(vectors.float() * valid.unsqueeze(1), dim=-1)
     centers = _pivot_rows(rows, most)
+    # Added to the similarities of a row, of which all are finite.
+    closed = torch.zeros_like(valid, dtype=rows.dtype).masked_fill_(~valid, -torch.inf)
+    closed = closed.unsqueeze(1)
     for _ in range(rounds):
-        winner = _similarity(rows, centers, valid).argmax(dim=1)
-        members = F.one_hot(winner, most).to(rows.dtype).mT
+        similarity = torch.baddbmm(closed, rows, centers.mT)
+        members = torch.zeros_like(similarity)
+        members.scatter_(2, similarity.argmax(dim=2, keepdim=True), 1.0)
         # An empty part keeps its centre.
-        moved = F.normalize(members @ rows, dim=-1)
-        centers = torch.where(members.any(dim=-1, keepdim=True), moved, centers)
-    return _similarity(rows, centers, valid)
-
-
-def _similarity(rows: Tensor, centers: Tensor, valid: Tensor) -> Tensor:
-    return (centers @ rows.mT).masked_fill(~valid.unsqueeze(-1), -torch.inf)
+        empty = members.amax(dim=1).unsqueeze(2) == 0
+        centers = torch.where(empty, centers, F.normalize(members.mT @ rows, dim=-1))
+    return torch.baddbmm(closed, rows, centers.mT).mT
 
 
 def _pivot_rows(rows: Tensor, count: int) -> Tensor:
