@@ -308,7 +308,8 @@ def _add_diffusion_decoder(cfg: CfgNode) -> None:
     diffusion = cfg.MODEL.DIFFUSION = CfgNode()
     # The autoencoder: a checkpoint of a LatentAutoencoder (configs/clevr/pretrain/autoencoder.yaml
     # trains one), or a folder that diffusers' save_pretrained made of an AutoencoderKL, a VQModel
-    # or an AutoencoderTiny, or a pipeline's folder that holds one in vae/ or vqvae/.
+    # or an AutoencoderTiny, or a pipeline's folder that holds one in vae/ or vqvae/. It is frozen,
+    # and has to be there in inference too: it says what the network is.
     diffusion.AUTOENCODER = ""
     # Height and width in pixels at which images are encoded and drawn. Empty: those of the input,
     # rounded up to what the autoencoder divides.

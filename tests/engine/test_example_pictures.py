@@ -5,6 +5,7 @@ import pytest
 import torch
 from detectron2.data import Metadata
 
+from slotseg.engine.hooks.example_pictures import picture_sheet
 from slotseg.engine.pictures import drawn_pictures, picture_row
 from slotseg.engine.trainer import Trainer
 
@@ -83,3 +84,12 @@ def test_panoptic_segments_have_the_colours_of_their_classes_at_the_size_of_the_
     )
     assert list(row) == ["image", "segments"]
     assert np.array_equal(row["segments"], np.full((4, 4, 3), (1, 2, 3)))
+
+
+def test_large_and_odd_images_fit_on_one_sheet():
+    def row(height, width, value):
+        return {label: np.full((height, width, 3), value, np.uint8) for label in ("image", "drawn")}
+
+    sheet = picture_sheet([row(512, 1024, 10), row(500, 1100, 20)])
+    assert sheet.shape == (2 * 256 + 8, 2 * 512 + 8, 3)
+    assert (sheet[:256, :512] == 10).all() and (sheet[264:, 520:] == 20).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -20,6 +21,7 @@ from slotseg.visualization.overlays import tile
 
 # Longest side of a picture, in pixels.
 _SIDE = 512
+_SHRINK = cv2.INTER_AREA
 
 
 class ExamplePictures(HookBase):
@@ -45,11 +47,8 @@ class ExamplePictures(HookBase):
             return
         rows = self._draw()
         if rows:
-            # A picture of another row lacks what this one has only if the model is not of one kind.
-            labels = list(rows[0])
-            sheet = tile([_shrunk(row[label]) for row in rows for label in labels], len(labels))
             self.trainer.storage.put_image(
-                f"examples/{', '.join(labels)}", sheet.transpose(2, 0, 1).copy()
+                f"examples/{', '.join(rows[0])}", picture_sheet(rows).transpose(2, 0, 1).copy()
             )
 
     def _draw(self) -> list[dict[str, np.ndarray]]:
@@ -81,10 +80,24 @@ class ExamplePictures(HookBase):
         return batches
 
 
-def _shrunk(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    scale = _SIDE / max(height, width)
-    if scale >= 1.0:
-        return picture
+def picture_sheet(rows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """Rows of pictures on one sheet; images of other shapes are fitted to the first one's.
+
+    Args:
+        rows: pictures by what they are, the same in every row: uint8 RGB ``[H, W, 3]``.
+
+    Returns:
+        uint8 RGB ``[H, W, 3]``.
+    """
+    labels = list(rows[0])
+    height, width = rows[0][labels[0]].shape[:2]
+    scale = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    pictures = [row[label] for row in rows for label in labels]
+    return tile(
+        [
+            p if p.shape[1::-1] == size else cv2.resize(p, size, interpolation=_SHRINK)
+            for p in pictures
+        ],
+        len(labels),
+    )
