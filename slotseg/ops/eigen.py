@@ -21,7 +21,7 @@ _LOWEST_EDGE = 1e-2
 
 @torch.no_grad()
 def leading_eigenvectors(
-    matrix: Tensor, count: int, *, scale: Tensor | None = None, tolerance: float = 3e-5
+    matrix: Tensor, count: int, *, scale: Tensor | None = None, tolerance: float = 7e-5
 ) -> tuple[Tensor, Tensor]:
     """Largest eigenvalues of ``diag(scale) matrix diag(scale)``, and their eigenvectors.
 

@@ -89,9 +89,10 @@ def cluster_rows(vectors: Tensor, counts: Tensor, *, rounds: int = 10) -> Tensor
         ``[B, M, N]`` float32: cosine similarity of every row to the centre of every part, -inf for
         parts from k on.
     """
-    most = vectors.shape[2]
+    # One question to the device saves the work for parts that no graph has.
+    most = max(int(counts.max()), 1)
     valid = torch.arange(most, device=vectors.device) < counts.unsqueeze(1)
-    rows = F.normalize(vectors.float() * valid.unsqueeze(1), dim=-1)
+    rows = F.normalize(vectors[..., :most].float() * valid.unsqueeze(1), dim=-1)
     centers = _pivot_rows(rows, most)
     # Added to the similarities of a row, of which all are finite.
     closed = torch.zeros_like(valid, dtype=rows.dtype).masked_fill_(~valid, -torch.inf)
@@ -103,7 +104,8 @@ def cluster_rows(vectors: Tensor, counts: Tensor, *, rounds: int = 10) -> Tensor
         # An empty part keeps its centre.
         empty = members.amax(dim=1).unsqueeze(2) == 0
         centers = torch.where(empty, centers, F.normalize(members.mT @ rows, dim=-1))
-    return torch.baddbmm(closed, rows, centers.mT).mT
+    similarity = torch.baddbmm(closed, rows, centers.mT).mT
+    return F.pad(similarity, (0, 0, 0, vectors.shape[2] - most), value=-torch.inf)
 
 
 def _pivot_rows(rows: Tensor, count: int) -> Tensor:
