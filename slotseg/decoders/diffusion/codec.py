@@ -48,7 +48,7 @@ class ImageCodec(nn.Module):
             input gets images folded into blocks of p x p pixels.
 
     Raises:
-        ConfigError: a network of another class.
+        ConfigError: a network of another class, or for images of other channels.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -61,12 +61,12 @@ class ImageCodec(nn.Module):
         self.network = network
         config = network.config
         widths = (
-            config.encoder_block_out_channels
-            if self.kind == "tiny"
-            else (config.block_out_channels)
+            config.encoder_block_out_channels if self.kind == "tiny" else config.block_out_channels
         )
         # Blocks of this many pixels to either side are the network's channels ...
         self.patch = math.isqrt(config.in_channels // 3)
+        if self.patch < 1 or config.in_channels != 3 * self.patch**2:
+            raise ConfigError(f"an autoencoder of {config.in_channels} channels is not one of RGB")
         # ... and this many pixels of the image are a latent.
         self.stride = self.patch * 2 ** (len(widths) - 1)
         embedded = config.vq_embed_dim if self.kind == "vq" else None

@@ -42,7 +42,11 @@ def load_codec(source: str, *, trust_pickle: bool = False) -> ImageCodec:
             "folder of diffusers"
         )
     if PathManager.isdir(source):
-        return ImageCodec(_read_folder(source))
+        network = _read_folder(source)
+        try:
+            return ImageCodec(network)
+        except ConfigError as error:
+            raise CheckpointError(f"{_KEY}: {source}: {error}; give another one") from error
     data = load_file(source, trust_pickle=trust_pickle)
     codec = build_codec(_description(data, source))
     _load_state(codec, data["model"], source)

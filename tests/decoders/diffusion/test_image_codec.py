@@ -166,6 +166,19 @@ def test_a_folder_that_lacks_weights_is_refused(tmp_path):
         load_codec(str(tmp_path))
 
 
+def test_a_folder_for_grey_images_is_refused(tmp_path):
+    diffusers.AutoencoderTiny(
+        in_channels=1,
+        out_channels=1,
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="of 1 channels is not one of RGB"):
+        load_codec(str(tmp_path))
+
+
 def test_damaged_and_foreign_folders_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"no config\.json in this folder"):
         load_codec(str(tmp_path))
