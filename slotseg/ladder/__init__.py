@@ -4,7 +4,7 @@ Each rung changes one thing. A rung whose slots have collapsed, or whose score i
 not built upon: what comes after it would only be measured on something broken.
 """
 
-from slotseg.ladder.climb import climb
+from slotseg.ladder.command import climb
 from slotseg.ladder.definition import Ladder, Pretraining, Rung, read_ladder
 from slotseg.ladder.health import Health, judge
 from slotseg.ladder.plan import LadderPlan, RungPlan, make_ladder_plan

@@ -105,7 +105,12 @@ class LadderPlan:
         Raises:
             ConfigError: see :func:`slotseg.config.get_cfg`.
         """
-        used = [p for p in self.pretraining() if _takes_file(self._config(rung), p)]
+        neutral = self._config(rung)
+        used = [
+            self._pretraining(entry)
+            for entry in self.ladder.pretraining
+            if _takes_file(neutral, entry)
+        ]
         overrides = [*self.overrides]
         for entry in used:
             overrides += [entry.weights_for, entry.weights]
@@ -115,7 +120,6 @@ class LadderPlan:
             steps = cfg.SOLVER.MAX_ITER
         made = [_digest(entry.weights) for entry in used]
         # Where the weights lie does not matter, what they are does.
-        neutral = get_cfg(rung.config_file, self.overrides)
         key = config_key(
             neutral, "ladder", self.minutes, steps, self.evaluations, self.speed_images, *made
         )
@@ -256,7 +260,7 @@ def _check_data(plan: LadderPlan) -> None:
             raise ConfigError(f"no data set {name!r} is registered; see datasets/README.md")
 
 
-def _takes_file(cfg: CfgNode, entry: Pretraining | PretrainingPlan) -> bool:
+def _takes_file(cfg: CfgNode, entry: Pretraining) -> bool:
     value = _value(cfg, entry.weights_for)
     return bool(value) and value != "hub"
 

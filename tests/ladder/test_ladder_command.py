@@ -13,7 +13,7 @@ from PIL import Image
 from slotseg.comparison import job
 from slotseg.engine.trainer import Trainer
 from slotseg.errors import CheckpointError, ConfigError
-from slotseg.ladder import climb, make_ladder_plan, read_ladder
+from slotseg.ladder import climb, draw_ladder, make_ladder_plan, read_ladder
 
 
 def run(ladder, output, **arguments):
@@ -28,6 +28,19 @@ def run(ladder, output, **arguments):
 def _calm_monitor(monkeypatch):
     """Three steps decide nothing about slots: the monitor calls them healthy."""
     monkeypatch.setattr("slotseg.engine.slot_health.diagnose", lambda *_, **__: [])
+
+
+@pytest.fixture(autouse=True)
+def _one_picture(monkeypatch):
+    """The picture of the first training serves for all: drawing takes longer than they do."""
+    drawn = []
+
+    def draw(record):
+        if not drawn:
+            drawn.append(draw_ladder(record))
+        return drawn[0]
+
+    monkeypatch.setattr("slotseg.ladder.command.draw_ladder", draw)
 
 
 def test_pretrain_train_measure_and_do_nothing_twice(ladder_file, phases, tmp_path):
