@@ -111,6 +111,21 @@ def test_training_on_it_under_autocast(vit_cfg, made):
     assert len(losses) == 2 and all(loss > 0 for loss in losses)
 
 
+def test_a_feature_pyramid_stands_on_the_same_cache(vit_cfg, made):
+    pyramid = ("MODEL.BACKBONE.NAME", "build_dinov2_fpn_backbone", "MODEL.VIT_FPN.STRIDES", [2, 4])
+    cfg = vit_cfg("MODEL.VIT.CACHE", str(made), *pyramid, "MODEL.VIT_FPN.CHANNELS", "8")
+    model = build_model(cfg).eval()
+    check_weights(cfg, model)
+    batch = next(iter(build_test_loader(cfg, "clevr_generated_val")))
+    torch.manual_seed(0)  # slots start at random
+    from_cache = model(batch)
+    for x in batch:
+        del x[FEATURES]
+    torch.manual_seed(0)
+    for ours, wanted in zip(from_cache, model(batch), strict=True):
+        torch.testing.assert_close(ours["slot_masks"], wanted["slot_masks"], rtol=0, atol=0.02)
+
+
 def test_workers_send_the_same_maps(vit_cfg, made):
     options = ("MODEL.VIT.CACHE", str(made))
     alone = next(iter(build_train_loader(vit_cfg(*options))))
