@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Multiplications between two orthogonalisations. More sharpen the filter, but once a column has
-# grown 1e7 times faster than another, float32 no longer tells them apart.
-_DEGREE = 4
+# Multiplications between two orthogonalisations: in the first round, and at least and at most in
+# the others. More sharpen the filter, but once a column has grown 1e7 times faster than another,
+# float32 no longer tells them apart.
+_FIRST_DEGREE, _DEGREES = 4, (2, 8)
 _MAX_ROUNDS = 5
 # Vectors iterated besides the wanted ones: with them, convergence depends on eigenvalues further
 # down. Blocks are multiples of 8, which matrix kernels like.
@@ -88,12 +89,12 @@ def _filtered_iteration(
     for turn in range(_MAX_ROUNDS + 1):
         values, vectors, products = _ritz(vectors, operator(vectors))
         residuals = (products - vectors * values.unsqueeze(1)).norm(dim=1)
+        bound, growth = _convergence(values, residuals, count)
         # Asking stops a GPU's queue, but less than a needless round costs.
-        if turn == _MAX_ROUNDS or bool(
-            (_angle_bound(values[:, :count], residuals) < tolerance).all()
-        ):
+        if turn == _MAX_ROUNDS or bool((bound < tolerance).all()):
             break
-        vectors = _orthonormal(_filter(operator, vectors, products, values))
+        degree = _degree_to_go(bound / tolerance, growth) if turn else _FIRST_DEGREE
+        vectors = _orthonormal(_filter(operator, vectors, products, values, degree))
     return values[:, :count], vectors[..., :count]
 
 
@@ -116,21 +117,42 @@ def _ritz(vectors: Tensor, products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return values, vectors @ rotation, products @ rotation
 
 
-def _angle_bound(values: Tensor, residuals: Tensor) -> Tensor:
-    """Bound ``[B]`` on the sine of the angle of the subspace in front of the largest gap."""
-    if values.shape[1] < 3:
-        return residuals[:, : values.shape[1]].norm(dim=1)
+def _convergence(values: Tensor, residuals: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """How far the subspace in front of the largest gap is, and how fast it converges, each ``[B]``.
+
+    The first is a bound on the sine of its angle, the second how much faster its slowest vector
+    grows in one multiplication than what the filter damps.
+    """
     # Eigenvalue 0 alone is known to the user of an affinity; its gap says nothing about the rest.
-    gap, place = (values[:, 1:-1] - values[:, 2:]).max(dim=1)
-    errors = residuals.square().cumsum(dim=1).sqrt().gather(1, place.unsqueeze(1) + 1)
-    return errors.squeeze(1) / gap.clamp_min(torch.finfo(values.dtype).tiny)
+    first = 1 if count > 2 else 0
+    behind = values[:, first + 1 : max(count, first + 2)]
+    gap, place = (values[:, first : first + behind.shape[1]] - behind).max(dim=1)
+    last = (place + first).unsqueeze(1)
+    errors = residuals.square().cumsum(dim=1).sqrt().gather(1, last).squeeze(1)
+    bound = errors / gap.clamp_min(torch.finfo(values.dtype).tiny)
+    ratio = values.gather(1, last).squeeze(1) / _edge(values)
+    return bound, torch.acosh(ratio.clamp_min(1.05)).exp()
 
 
-def _filter(operator: _Operator, vectors: Tensor, products: Tensor, values: Tensor) -> Tensor:
-    """Chebyshev polynomial of the matrix, at most 1 between plus and minus the last Ritz value."""
-    lowest = _LOWEST_EDGE * values[:, 0].abs().clamp_min(torch.finfo(values.dtype).eps)
-    edge = torch.maximum(values[:, -1].abs(), lowest)[:, None, None]
+def _degree_to_go(excess: Tensor, growth: Tensor) -> int:
+    """Multiplications after which every bound of a batch should have shrunk by its ``excess``."""
+    # A Chebyshev polynomial reaches half the power of its growth; a half more for safety.
+    needed = (3.0 * excess.clamp_min(1.0)).log() / growth.log()
+    return int(needed.max().ceil().clamp(*_DEGREES))
+
+
+def _edge(values: Tensor) -> Tensor:
+    """What the filter damps lies between plus and minus this, ``[B]``: the last Ritz value."""
+    largest = values[:, 0].abs().clamp_min(torch.finfo(values.dtype).eps)
+    return torch.maximum(values[:, -1].abs(), _LOWEST_EDGE * largest)
+
+
+def _filter(
+    operator: _Operator, vectors: Tensor, products: Tensor, values: Tensor, degree: int
+) -> Tensor:
+    """The Chebyshev polynomial of that degree of the matrix, at most 1 within the edges."""
+    edge = _edge(values)[:, None, None]
     before, now = vectors, products / edge
-    for _ in range(_DEGREE - 1):
+    for _ in range(degree - 1):
         before, now = now, 2 * operator(now) / edge - before
     return now
