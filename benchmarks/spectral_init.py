@@ -114,7 +114,10 @@ def measure_step(options: argparse.Namespace) -> dict:
     height, width = cfg.INPUT.IMAGE_SIZE
     batch = [
         {
-            "image": torch.randint(0, 256, (3, height, width), dtype=torch.uint8),
+            # Squares of one colour each: images have parts, noise has none.
+            "image": torch.randint(0, 256, (3, height // 32, width // 32), dtype=torch.uint8)
+            .repeat_interleave(32, dim=1)
+            .repeat_interleave(32, dim=2),
             "segment_map": torch.randint(0, 6, (height, width)),
         }
         for _ in range(cfg.SOLVER.IMS_PER_BATCH)
