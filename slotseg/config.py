@@ -159,8 +159,9 @@ def _add_model(cfg: CfgNode) -> None:
     # zero, such as colours.
     spectral.CENTER = False
     # How much two patches belong together: "cosine" similarity of their features, negative values
-    # clipped; "threshold": 1 where it is above THRESHOLD; "power": the clipped one to POWER.
-    spectral.AFFINITY = "cosine"
+    # clipped; "threshold": 1 where it is above THRESHOLD; "power": the clipped one to POWER, which
+    # leaves near neighbours only, so that the eigengap counts objects rather than halves.
+    spectral.AFFINITY = "power"
     spectral.THRESHOLD = 0.2
     spectral.POWER = 10.0
     # Weight of a second affinity added to it: patches near in colour and place, each joined to
@@ -168,8 +169,8 @@ def _add_model(cfg: CfgNode) -> None:
     spectral.COLOR_WEIGHT = 0.0
     spectral.COLOR_NEIGHBORS = 10
     # How many seeds an image gets, up to NUM_SLOTS. "eigengap": as many as there are eigenvalues
-    # in front of the largest gap, if it is at least MIN_GAP; where parts have parts of their own
-    # that is often 2. "eigenvalues": as many as there are eigenvalues (1 is the largest possible)
+    # in front of the largest gap, if it is at least MIN_GAP (with "cosine" often 2, fore- and
+    # background). "eigenvalues": as many as there are eigenvalues (1 is the largest possible)
     # from MIN_EIGENVALUE on. "all": NUM_SLOTS, where so many eigenvectors are more than noise.
     spectral.COUNT = "eigengap"
     spectral.MIN_GAP = 0.01

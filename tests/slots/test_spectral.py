@@ -75,7 +75,8 @@ def test_masks_of_an_image_sum_to_one_and_parts_do_not_depend_on_the_batch():
     ("count", "seeds"), [("eigengap", 3), ("eigenvalues", 3), ("all", SLOTS)], ids=str
 )
 def test_how_many_seeds(count, seeds):
-    assert start(build("SPECTRAL.COUNT", count), quarters(noise=0.2)).seeded.tolist() == [seeds]
+    module = build("SPECTRAL.COUNT", count, "SPECTRAL.AFFINITY", "cosine")
+    assert start(module, quarters(noise=0.2)).seeded.tolist() == [seeds]
 
 
 @pytest.mark.parametrize("count", ["eigengap", "eigenvalues", "all"])
