@@ -19,6 +19,9 @@ from slotseg.files import write_atomically
 
 LOG_FILE = "output.txt"
 
+# Processes of jobs; threads that wait for one hear of no interruption.
+_running: set[subprocess.Popen] = set()
+
 
 def run_jobs(plan: Plan) -> Iterator[Job]:
     """Run what is not done yet, one process after the other, and yield each job when it is over.
@@ -40,8 +43,9 @@ def run_side_by_side(jobs: Sequence[Job], phase: str, *, processes: int = 1) -> 
     """Run one phase of all jobs, ``processes`` at once, and yield each job when it is over.
 
     The processor's cores are shared out evenly: on a CPU one thread in each of two processes does
-    more than two threads in one after the other.
+    more than two threads in one after the other. Whoever stops waiting for them ends them.
     """
+    processes = max(1, min(processes, len(jobs)))
     threads = None if processes == 1 else max(1, _cores() // processes)
     pool = ThreadPoolExecutor(processes)
     try:
@@ -50,7 +54,10 @@ def run_side_by_side(jobs: Sequence[Job], phase: str, *, processes: int = 1) -> 
             done.result()
             yield running[done]
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(_running):
+            process.terminate()
+        pool.shutdown()
 
 
 def run_phase_in_process(job: Job, phase: str, threads: int | None = None) -> bool:
@@ -86,7 +93,7 @@ def _run_process(phase: str, folder: str, log: str, threads: int | None) -> int:
     read_end, write_end = os.pipe()
     try:
         with open(log, "a", encoding="utf-8") as file:
-            return subprocess.run(
+            process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "slotseg.comparison.job"),
                     *(phase, folder, "--end-with-parent"),
@@ -95,8 +102,16 @@ def _run_process(phase: str, folder: str, log: str, threads: int | None) -> int:
                 stdout=file,
                 stderr=None if sys.stderr.isatty() and threads is None else file,
                 env=_environment(threads),
-                check=False,
-            ).returncode
+            )
+        with process:
+            _running.add(process)
+            try:
+                return process.wait()
+            except BaseException:
+                process.terminate()
+                raise
+            finally:
+                _running.discard(process)
     finally:
         os.close(read_end)
         os.close(write_end)
