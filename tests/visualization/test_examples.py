@@ -67,7 +67,9 @@ def test_panels_as_far_as_there_are_any():
     assert [panel.label for panel in panels] == ["image", "prediction"]
     assert [slot.label for slot in slots] == ["slot 0: 50.0%", "slot 1: unused", "slot 2: 50.0%"]
     assert [slot.unused for slot in slots] == [False, True, False]
-    full = example(truth=np.zeros((8, 8), int), drawn={"reconstruction": np.zeros((8, 8, 3), np.uint8)})
+    full = example(
+        truth=np.zeros((8, 8), int), drawn={"reconstruction": np.zeros((8, 8, 3), np.uint8)}
+    )
     labels = [panel.label for panel in example_panels(full)[0]]
     assert labels == ["image", "truth", "prediction", "reconstruction"]
 
