@@ -23,7 +23,8 @@ class Pretraining:
         config_file: of the training; it runs in the ``OUTPUT_DIR`` that this config names, so that
             rungs that are trained without the ladder find the same weights.
         weights_for: config key of the rungs that takes the file. A rung uses the weights if its
-            config has a file there; the ladder replaces it by the one that it made.
+            config has a file there; the ladder replaces it by the one that it made, unless the file
+            comes from an override.
     """
 
     name: str

@@ -93,7 +93,7 @@ class LadderPlan:
         return [
             self._pretraining(entry)
             for entry in self.ladder.pretraining
-            if any(_takes_file(cfg, entry) for cfg in configs)
+            if any(self._takes(cfg, entry) for cfg in configs)
         ]
 
     def rung(self, rung: Rung) -> RungPlan:
@@ -109,7 +109,7 @@ class LadderPlan:
         used = [
             self._pretraining(entry)
             for entry in self.ladder.pretraining
-            if _takes_file(neutral, entry)
+            if self._takes(neutral, entry)
         ]
         overrides = [*self.overrides]
         for entry in used:
@@ -152,6 +152,12 @@ class LadderPlan:
             jobs=tuple(job(seed, f"seed{seed}") for seed in self.seeds),
             memory_job=memory_job,
         )
+
+    def _takes(self, cfg: CfgNode, entry: Pretraining) -> bool:
+        """Whether a rung has a file in that place that nobody chose by an override."""
+        value = _value(cfg, entry.weights_for)
+        chosen = entry.weights_for in self.overrides[::2]
+        return bool(value) and value != "hub" and not chosen
 
     def _config(self, rung: Rung) -> CfgNode:
         return get_cfg(rung.config_file, self.overrides)
@@ -258,11 +264,6 @@ def _check_data(plan: LadderPlan) -> None:
     for name in (*sets[0], *sets[1]):
         if name not in DatasetCatalog:
             raise ConfigError(f"no data set {name!r} is registered; see datasets/README.md")
-
-
-def _takes_file(cfg: CfgNode, entry: Pretraining) -> bool:
-    value = _value(cfg, entry.weights_for)
-    return bool(value) and value != "hub"
 
 
 def _value(cfg: CfgNode, key: str) -> Any:
