@@ -170,10 +170,15 @@ def _note_once(path: str, content: dict[str, Any]) -> None:
     own = f"{path}.{os.getpid()}"
     write_atomically(own, json.dumps(content) + "\n")
     try:
-        with suppress(FileExistsError):
-            os.link(own, path)
+        os.link(own, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        # A file system without links: seeds that measure at once may differ by some steps.
+        os.replace(own, path)
     finally:
-        os.remove(own)
+        with suppress(FileNotFoundError):
+            os.remove(own)
 
 
 def _model(cfg: CfgNode, job: Job) -> nn.Module:

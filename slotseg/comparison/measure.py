@@ -35,6 +35,8 @@ def load_single_images(cfg: CfgNode, dataset_name: str, count: int) -> list[dict
     cfg.defrost()
     cfg.TEST.IMS_PER_BATCH = 1
     cfg.DATALOADER.NUM_WORKERS = 0
+    # A new image comes without its features.
+    cfg.MODEL.VIT.CACHE = ""
     loader = Trainer.build_test_loader(cfg, dataset_name)
     return [batch[0] for batch in islice(loader, min(count, _KEPT_IMAGES))]
 

@@ -15,6 +15,9 @@ from detectron2.utils.file_io import PathManager
 from slotseg.comparison.plan import PHASES, Job, failure_file, phase_file
 from slotseg.errors import DatasetError
 
+# The error of a run that nobody has started.
+NOT_RUN = "not run"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -173,7 +176,7 @@ def read_run(job: Job, phases: Sequence[str] = PHASES) -> Run:
 def _reason(job: Job, phase: str) -> str:
     path = failure_file(job.folder, phase)
     if not PathManager.isfile(path):
-        return "not run"
+        return NOT_RUN
     with PathManager.open(path, "r") as file:
         return file.read().strip() or f"{os.path.basename(path)} does not say why"
 

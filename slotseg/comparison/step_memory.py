@@ -53,6 +53,7 @@ def training_step_memory_mib(cfg: CfgNode, size: Sequence[int]) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device) / 2**20
     else:
+        _forget_peak()
         before = _resident_mib() or peak_memory_mib(device)
     _train_steps(cfg, size)
     return max(0.0, peak_memory_mib(device) - before)
@@ -97,6 +98,12 @@ def _give_back_freed_memory() -> None:
     # glibc only; elsewhere the first, small model counts a little less than it should.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _forget_peak() -> None:
+    """The largest memory so far was perhaps that of reading weights; Linux only."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _resident_mib() -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,14 +45,12 @@ class RungRecord:
         sample standard deviation; NaN without such a seed."""
         if below is None:
             return mean_and_deviation([])
-        before = {run.seed: run.scores[score] for run in below.row.runs if score in run.scores}
-        return mean_and_deviation(
-            [
-                run.scores[score] - before[run.seed]
-                for run in self.row.runs
-                if run.seed in before and score in run.scores
-            ]
-        )
+        before = {run.seed: run.scores.get(score, math.nan) for run in below.row.runs}
+        gains = [
+            run.scores.get(score, math.nan) - before.get(run.seed, math.nan)
+            for run in self.row.runs
+        ]
+        return mean_and_deviation([gain for gain in gains if not math.isnan(gain)])
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from slotseg.comparison.records import mean_and_deviation
+from slotseg.comparison.records import NOT_RUN, mean_and_deviation
 from slotseg.comparison.texts import UNKNOWN, digits, mib, whole
 from slotseg.ladder.records import LadderRecord, PretrainingRecord, RungRecord
 
 NOT_CLIMBED = "not climbed"
-_NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,8 @@ def rung_state(rung: RungRecord) -> str:
         return "in training"
     if rung.row.errors and len(rung.row.errors) == len(rung.row.runs):
         return "failed"
-    under = [name for name in rung.gate if any(r.startswith(name) for r in rung.health.reasons)]
+    means = {score: mean_and_deviation(rung.row.score(score))[0] for score in rung.gate}
+    under = any(means[score] < least for score, least in rung.gate.items())
     return f"{rung.health.verdict}, under its gate" if under else rung.health.verdict
 
 
@@ -184,7 +184,7 @@ def score_title(score: str) -> str:
 
 def is_unknown(rung: RungRecord) -> bool:
     """Whether nobody has tried this rung."""
-    return all(run.error == _NOT_RUN for run in rung.row.runs)
+    return all(run.error == NOT_RUN for run in rung.row.runs)
 
 
 def _markdown(cells: Cells) -> str:

@@ -101,6 +101,15 @@ def test_weights_of_the_pretraining_reach_the_rungs_that_want_them(ladder_file, 
     assert [a == t.folder for a, t in zip(again, trained, strict=True)] == [True, False]
 
 
+def test_weights_that_the_user_chose_are_not_replaced(ladder_file, tmp_path):
+    ladder = read_ladder(str(ladder_file))
+    own = make_ladder_plan(ladder, str(tmp_path), overrides=["MODEL.WEIGHTS", "mine.pth"])
+    assert own.pretraining() == []
+    planned = own.rung(ladder.rungs[1])
+    assert planned.jobs[0].config().MODEL.WEIGHTS == "mine.pth"
+    assert planned.starts_from == "mine.pth"
+
+
 def test_a_rung_under_its_gate_is_not_built_upon(change, phases, tmp_path):
     rungs = [{"config": "0_plain.yaml", "gate": {"slots/mBO": 2.0}}, {"config": "1_started.yaml"}]
     ladder = change(rungs=rungs)

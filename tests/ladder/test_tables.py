@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from slotseg.comparison import Row, Run
 from slotseg.ladder import Health, LadderRecord, RungRecord, draw_ladder, judge, ladder_table
 from slotseg.ladder.page import ladder_page
 from slotseg.ladder.records import PretrainingRecord
-from slotseg.ladder.tables import rung_cells
+from slotseg.ladder.tables import rung_cells, rung_state
 
 ORANGE = (0xD9, 0x66, 0x2B)
 
@@ -56,6 +57,10 @@ def test_differences_are_of_seeds_that_both_rungs_have_and_skip_rungs_without_a_
     assert RECORD.below(2) is RUNGS[0]
     mean, deviation = RUNGS[2].difference(RUNGS[0], "slots/ARI")
     assert (mean, deviation) == (pytest.approx(-0.3), None)
+    # A score that is not defined is none.
+    undefined = rung("u", [math.nan, 0.9], GOOD)
+    mean, deviation = undefined.difference(RUNGS[0], "slots/ARI")
+    assert (mean, deviation) == (pytest.approx(0.1), None)
 
 
 def test_cells_say_what_is_known():
@@ -71,6 +76,12 @@ def test_cells_say_what_is_known():
     assert rows["c"]["memory at 512x1024"] == "512 MiB"
     assert rows["c"]["ms/image"] == "20.0"
     assert rows["d"]["health"] == "not climbed"
+
+
+def test_only_a_mean_under_its_gate_is_called_so():
+    not_measured = Health("healthy", ("slots/ARI was not measured, and its gate is 0.5",))
+    assert rung_state(rung("a", [math.nan], not_measured)) == "healthy"
+    assert rung_state(RUNGS[2]) == "warning, under its gate"
 
 
 def test_markdown_and_page_hold_reasons_and_the_time_before_the_first_rung():
