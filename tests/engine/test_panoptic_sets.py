@@ -102,8 +102,8 @@ def test_models_without_slots_are_trained_scored_and_shown(street_cfg, tmp_path,
     scores = results["cityscapes_generated_val"]["panoptic"]
     # Sky is less than half of what was painted.
     assert (scores["PQ-sky"], scores["images"]) == (0.0, 3.0)
-    # A rehearsal (2), one batch for the slot monitor (2), the evaluations of TEST.EVAL_PERIOD.
-    assert trainer.plain_model.looks == 2 + 2 + 3
+    # A rehearsal (2), one batch for the slot monitor (2), the pictures, the last evaluation.
+    assert trainer.plain_model.looks == 2 + 2 + 3 + 3
     assert not (tmp_path / "run" / "monitor.jsonl").exists()
 
     page = report_run(str(tmp_path / "run"), num_images=2)
