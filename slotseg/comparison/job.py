@@ -48,6 +48,9 @@ from slotseg.errors import DatasetError, SlotSegError
 from slotseg.files import write_atomically
 from slotseg.visualization.run_folder import Curve, read_run_folder
 
+# How long the time of a step is measured, at least.
+_MEASURED_SECONDS = 15.0
+
 
 def score(job: Job) -> dict[str, Any]:
     """Train as long as the job says, or load weights; then score."""
@@ -159,7 +162,10 @@ def _fit(cfg: CfgNode, job: Job) -> CfgNode:
     if job.steps is not None:
         return fit_to_steps(cfg, job.steps, evaluations=job.evaluations)
     if not PathManager.isfile(job.budget_file):
-        _note_once(job.budget_file, {"step_seconds": measure_step_seconds(cfg)})
+        # A training shorter than the measurement needs no better one.
+        least = min(_MEASURED_SECONDS, 60 * job.minutes)
+        seconds = measure_step_seconds(cfg, min_seconds=least)
+        _note_once(job.budget_file, {"step_seconds": seconds})
     with PathManager.open(job.budget_file, "r") as file:
         seconds = float(json.load(file)["step_seconds"])
     return fit_to_time(cfg, job.minutes, seconds, evaluations=job.evaluations)

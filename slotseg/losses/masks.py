@@ -149,7 +149,8 @@ def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         segment_maps: ``[B, H, W]`` int64, -1 for void.
-        size: (h, w) to average to, at most (H, W); each pixel counts in one coarse pixel.
+        size: (h, w) to average to; each pixel counts in one coarse pixel. A map larger than
+            (H, W), as decoders can make of images of a few pixels, has void between them.
 
     Returns:
         ``[B, S, h, w]`` float32 with S = the highest index + 1; sums over S to 1 less the share
@@ -167,7 +168,7 @@ def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
     index = (image * num_segments + segment_maps) * cells + cell
     counts = torch.bincount(index[segment_maps >= 0], minlength=batch * num_segments * cells)
     area = torch.bincount(cell[0].flatten(), minlength=cells)
-    return counts.view(batch, num_segments, *size) / area.view(size)
+    return counts.view(batch, num_segments, *size) / area.clamp_min(1).view(size)
 
 
 def _binary_cross_entropy(chosen: Tensor, truth: Tensor, known: Tensor, matched: Tensor) -> Tensor:

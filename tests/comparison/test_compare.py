@@ -24,7 +24,7 @@ from slotseg.errors import DatasetError
 @pytest.fixture(autouse=True)
 def _four_steps(monkeypatch):
     """A minute holds four steps, whatever the load of the machine."""
-    monkeypatch.setattr(job, "measure_step_seconds", lambda cfg: 15.0)
+    monkeypatch.setattr(job, "measure_step_seconds", lambda cfg, **_: 15.0)
 
 
 def read_csv(path):

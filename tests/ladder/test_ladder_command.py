@@ -86,6 +86,21 @@ def test_pretrain_train_measure_and_do_nothing_twice(ladder_file, phases, tmp_pa
     assert [phase for phase, _ in phases] == ["score", "score"]
 
 
+def test_minutes_are_as_many_steps_for_all_seeds_as_fit(change, phases, tmp_path, monkeypatch):
+    measured = []
+
+    def measure(cfg, *, min_seconds):
+        measured.append(min_seconds)
+        return 2.5 * len(measured)
+
+    monkeypatch.setattr(job, "measure_step_seconds", measure)
+    ladder = change(rungs=[{"config": "0_plain.yaml"}], pretraining=[])
+    last = run(ladder, tmp_path / "out", minutes=0.1, seeds=[0, 1])
+    assert [r.numbers["steps"] for r in last.rungs[0].row.runs] == [2, 2]
+    assert measured == [6.0], "once, and not longer than the training"
+    assert last.budget == "0.1 minutes of training a rung and seed"
+
+
 def test_weights_of_the_pretraining_reach_the_rungs_that_want_them(ladder_file, phases, tmp_path):
     plan = make_ladder_plan(read_ladder(str(ladder_file)), str(tmp_path / "out"), steps=1)
     for _ in climb(plan):

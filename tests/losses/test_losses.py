@@ -92,6 +92,13 @@ def test_coverage_counts_every_pixel_once(size):
     torch.testing.assert_close(known, torch.ones_like(known))
 
 
+def test_a_map_larger_than_the_image_has_void_between_its_pixels():
+    shares = coverage(torch.tensor([[[0, 1, -1]]]), (2, 4))
+    expected = torch.zeros(1, 2, 2, 4)
+    expected[0, 0, 0, 0] = expected[0, 1, 0, 1] = 1.0
+    assert torch.equal(shares, expected)
+
+
 MAPS = torch.tensor([[[0, 0, 0, 0], [0, 1, 1, 0], [2, 2, 0, 0], [2, 2, 0, 0]]])
 
 
