@@ -93,6 +93,23 @@ def test_it_trains_and_segments_at_any_size(name):
             assert abs(cells - side / shapes[feature].stride) < 1
 
 
+@pytest.mark.parametrize("name", ["vit", "vit_fpn"])
+def test_an_image_smaller_than_a_patch_is_one_token_and_can_be_learnt_from(name):
+    model = build_model(CONFIGS[name]())
+    images = batch((2, 1))
+    images[0]["segment_map"][0] = 1
+    with EventStorage():
+        losses = model.train()(images)
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    with torch.no_grad():
+        output = model.eval()(images)[0]
+    # The pyramid's levels of finer strides than a token are larger than the image.
+    tokens = model.backbone.plain if name == "vit_fpn" else model.backbone
+    assert tokens.grid(2, 1) == (1, 1)
+    assert output["panoptic_seg"][0].shape == (2, 1)
+
+
 def test_a_frozen_vit_is_neither_trained_nor_stored_for_training():
     cfg = vit()
     model = build_model(cfg).train()
