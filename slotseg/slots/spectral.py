@@ -41,8 +41,9 @@ class SpectralInitializer(nn.Module):
     towards the image's mean and be alike.
 
     The slots without a seed are learnt queries. All slots are where there is nothing to tell
-    parts by: images of one colour or without an eigengap, and maps of a single patch. Of a map of
-    N patches there are at most N - 1 seeds.
+    parts by: images of one colour (a vision transformer tells their patches apart all the same, by
+    place) or without an eigengap, and maps of a single patch. Of a map of N patches there are at
+    most N - 1 seeds.
 
     Masks and eigenvectors carry no gradient; seeds hand it on to the tokens. Everything runs in
     float32 also under autocast. In training each seed is shaken by Gaussian noise from PyTorch's
@@ -166,7 +167,7 @@ class SpectralInitializer(nn.Module):
             return none, torch.zeros(len(affinity), dtype=torch.int64, device=affinity.device)
         # One eigenvalue more than there may be parts: the last gap lies behind them.
         values, vectors = normalized_spectrum(affinity, most + 1)
-        counts = self._count(values, most)
+        counts = self._count(values, most).masked_fill(_of_one_color(images), 0)
         similarity = cluster_rows(vectors[..., :most], counts)
         masks = F.pad(self._soften(similarity), (0, 0, 0, self.num_slots - most))
         return masks.unflatten(2, grid), counts
@@ -193,6 +194,13 @@ class SpectralInitializer(nn.Module):
         if self.training and self.log_noise is not None:
             seeds = seeds + torch.randn_like(seeds) * self.log_noise.exp()
         return seeds
+
+
+def _of_one_color(images: Tensor) -> Tensor:
+    """Which of the images ``[B, 3, H, W]`` are the same everywhere, ``[B]`` bool."""
+    lowest, highest = torch.aminmax(images.flatten(2), dim=2)
+    # Resizing may round a single colour to neighbouring numbers.
+    return torch.isclose(lowest, highest).all(dim=1)
 
 
 def _distinct_queries(num_slots: int, dim: int) -> Tensor:

@@ -36,8 +36,13 @@ def tokens_of(features: torch.Tensor) -> Tokens:
     return Tokens(projected.flatten(1, 2), tuple(features.shape[-2:]))
 
 
+def any_images(count: int = 1) -> torch.Tensor:
+    """Images that are not of one colour; what is in them counts for affinities by colour only."""
+    return torch.linspace(-1, 1, 16).expand(count, 3, 16, 16)
+
+
 def start(module, features, images=None, name="s1"):
-    images = torch.zeros(len(features), 3, 16, 16) if images is None else images
+    images = any_images(len(features)) if images is None else images
     return module(tokens_of(features), {name: features}, images)
 
 
@@ -62,12 +67,12 @@ def test_every_part_gives_one_seed_pooled_from_its_tokens(affinity):
 def test_masks_of_an_image_sum_to_one_and_parts_do_not_depend_on_the_batch():
     module = build()
     two = torch.cat([quarters(), torch.ones(1, CHANNELS, 8, 8)])
-    masks, counts = module.parts(two, torch.zeros(2, 3, 8, 8))
+    masks, counts = module.parts(two, any_images(2))
     assert masks.shape == (2, SLOTS, 8, 8)
     assert counts.tolist() == [3, 0]
     torch.testing.assert_close(masks[0].sum(0), torch.ones(8, 8))
     assert masks[1].abs().sum() == 0.0
-    alone = module.parts(two[:1], torch.zeros(1, 3, 8, 8))[0]
+    alone = module.parts(two[:1], any_images())[0]
     torch.testing.assert_close(masks[:1], alone, atol=1e-4, rtol=0.0)
 
 
@@ -85,12 +90,22 @@ def test_how_many_seeds(count, seeds):
     [torch.full((2, CHANNELS, 8, 8), 3.0), torch.zeros(2, CHANNELS, 8, 8)],
     ids=["one feature", "no feature"],
 )
-def test_constant_images_start_on_learnt_queries(features, count):
+def test_equal_patches_start_on_learnt_queries(features, count):
     module = build("SPECTRAL.COUNT", count)
     initial = start(module, features)
     assert torch.isfinite(initial.slots).all()
     assert initial.seeded.tolist() == [0, 0]
     torch.testing.assert_close(initial.slots, module.queries.expand(2, -1, -1))
+
+
+def test_images_of_one_color_start_on_learnt_queries_though_their_patches_differ():
+    module = build()
+    features = quarters().expand(2, -1, -1, -1)
+    images = any_images(2).clone()
+    images[1] = torch.tensor([0.5, -1.0, 0.0]).view(3, 1, 1)
+    initial = start(module, features, images)
+    assert initial.seeded.tolist() == [3, 0]
+    torch.testing.assert_close(initial.slots[1], module.queries)
 
 
 @pytest.mark.parametrize(("grid", "most"), [((1, 1), 0), ((1, 2), 0), ((1, 4), 3), ((2, 3), 5)])
@@ -109,7 +124,7 @@ def test_features_that_are_no_numbers_do_not_stop_the_solver():
     features = quarters()
     features[0, 0, 0, 0] = math.nan
     features[0, 1, 3, 3] = math.inf
-    masks, counts = build().parts(features, torch.zeros(1, 3, 8, 8))
+    masks, counts = build().parts(features, any_images())
     assert torch.isfinite(masks).all()
     assert counts.item() >= 3
 
@@ -118,9 +133,9 @@ def test_another_map_of_another_size_may_say_which_patches_belong_together():
     module = build("SPECTRAL.FEATURE", "s2", "SPECTRAL.MAX_TOKENS", 36)
     features = quarters(size=16)
     fine = quarters(size=8)
-    masks, _ = module.parts(features, torch.zeros(1, 3, 16, 16))
+    masks, _ = module.parts(features, any_images())
     assert masks.shape[-2:] == (6, 6)
-    initial = module(tokens_of(fine), {"s1": fine, "s2": features}, torch.zeros(1, 3, 16, 16))
+    initial = module(tokens_of(fine), {"s1": fine, "s2": features}, any_images())
     assert initial.seeded.tolist() == [3]
 
 
@@ -142,7 +157,7 @@ def test_gradients_reach_tokens_queries_and_noise_but_not_the_features():
     features = quarters().requires_grad_()
     tokens = tokens_of(features.detach())
     tokens.values.requires_grad_()
-    module(tokens, {"s1": features}, torch.zeros(1, 3, 8, 8)).slots.square().sum().backward()
+    module(tokens, {"s1": features}, any_images()).slots.square().sum().backward()
     assert tokens.values.grad.abs().sum() > 0
     assert (module.queries.grad.abs().sum(1) > 0).tolist() == [False] * 3 + [True] * 3
     assert module.log_noise.grad.abs().min() > 0
@@ -168,7 +183,7 @@ def test_single_precision_under_autocast():
     features = quarters()
     expected = start(module, features).slots
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = module(tokens_of(features), {"s1": features}, torch.zeros(1, 3, 8, 8))
+        found = module(tokens_of(features), {"s1": features}, any_images())
     assert found.slots.dtype == torch.float32
     torch.testing.assert_close(found.slots.norm(dim=-1), expected.norm(dim=-1), rtol=1e-2, atol=0)
 
