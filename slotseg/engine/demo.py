@@ -15,9 +15,10 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
+from slotseg.config import has_slots
 from slotseg.engine.checkpoint import weights_for_inference
 from slotseg.engine.cli import one_line
-from slotseg.engine.pictures import drawn_pictures, to_rgb
+from slotseg.engine.pictures import reconstructions, to_rgb
 from slotseg.engine.predictor import Prediction, Predictor
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.files import write_atomically
@@ -167,11 +168,14 @@ def _hierarchy(prediction: Prediction) -> np.ndarray:
 
 
 def _reconstruction(item: dict[str, Any], looked: dict[str, Any], cfg: CfgNode) -> np.ndarray:
-    drawn = drawn_pictures(looked, cfg.INPUT.FORMAT)
+    drawn = reconstructions(looked, cfg.INPUT.FORMAT)
     if not drawn:
+        model = cfg.MODEL.META_ARCHITECTURE
+        if has_slots(model):
+            model += f" with the decoders {', '.join(cfg.MODEL.DECODERS)}"
         raise ConfigError(
-            f"--reconstruction: none of MODEL.DECODERS ({', '.join(cfg.MODEL.DECODERS)}) draws "
-            "images; leave it out, or train with SpatialBroadcastDecoder or LatentDiffusionDecoder"
+            f"--reconstruction: {model} draws no images; leave it out, or train slots with "
+            "SpatialBroadcastDecoder or LatentDiffusionDecoder"
         )
     pictures = [to_rgb(item["image"], cfg.INPUT.FORMAT), *drawn.values()]
     factor = enlargement(pictures[0].shape[:2])

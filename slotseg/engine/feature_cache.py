@@ -30,6 +30,7 @@ from slotseg.data.feature_cache import (
     read_index,
 )
 from slotseg.engine.checkpoint import SlotSegCheckpointer
+from slotseg.engine.checkpoint_files import remove_partial_files
 from slotseg.engine.inference import inference_mode
 from slotseg.engine.rng import seed_all
 from slotseg.errors import ConfigError, DatasetError
@@ -149,7 +150,7 @@ class FeatureCacheWriter:
             self._write(progress)
         except OSError as error:
             raise DatasetError(
-                f"{self._partial}: cannot be written ({error.strerror or error}); make room and "
+                f"{self._partial}: cannot be written ({error.strerror or error}); mend that and "
                 "run this again, which goes on from here"
             ) from error
         return True
@@ -182,6 +183,7 @@ class FeatureCacheWriter:
             _logger.warning(f"{self._partial}: is of another config or other images; removed")
             shutil.rmtree(self._partial)
         os.makedirs(self._partial, exist_ok=True)
+        remove_partial_files(self._partial)
         there = sum(entry.stat().st_size for entry in os.scandir(self._partial))
         free = shutil.disk_usage(self._partial).free
         if self.plan.bytes - there > free:
@@ -226,15 +228,20 @@ class FeatureCacheWriter:
         except SafetensorError:
             return None
         wanted = {name: [count, *shape] for name, shape in self.plan.index.maps.items()}
-        return _describe(path, first, count) if shapes == wanted else None
+        if shapes != wanted:
+            return None
+        name, size = os.path.basename(path), os.path.getsize(path)
+        return Shard(name, first, count, size, _file_digest(path))
 
     def _write_shard(self, dataset: str, first: int, images: list[dict[str, Tensor]]) -> Shard:
         from safetensors.torch import save
 
-        stacked = {name: torch.stack([maps[name] for maps in images]) for name in images[0]}
+        content = save({name: torch.stack([maps[name] for maps in images]) for name in images[0]})
         path = self._shard_path(dataset, first)
-        write_atomically(path, save(stacked))
-        return _describe(path, first, len(images))
+        write_atomically(path, content)
+        # Of what was meant, so that the check finds what the disk made of it.
+        digest = hashlib.sha256(content).hexdigest()
+        return Shard(os.path.basename(path), first, len(images), len(content), digest)
 
     def _shard_path(self, dataset: str, first: int) -> str:
         return os.path.join(
@@ -347,10 +354,6 @@ def weights_digest(vit: VisionTransformerBackbone) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _describe(path: str, first: int, count: int) -> Shard:
-    return Shard(os.path.basename(path), first, count, os.path.getsize(path), _file_digest(path))
 
 
 def _file_digest(path: str) -> str:

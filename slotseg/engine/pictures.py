@@ -40,14 +40,10 @@ def reordered(image: np.ndarray, source: str, target: str) -> np.ndarray:
 def drawn_pictures(output: Mapping[str, Any], image_format: str) -> dict[str, np.ndarray]:
     """The pictures in a model's output by what they are, uint8 RGB ``[H, W, 3]``.
 
-    Reconstructions and the like have the size of the model's input; the segments of the parents of
-    a two-level grouping, called "parents", have that of the output.
+    Those of :func:`reconstructions` have the size of the model's input; the segments of the parents
+    of a two-level grouping, called "parents", have that of the output.
     """
-    pictures = {
-        label: to_rgb(output[name], image_format)
-        for name, label in _DRAWN.items()
-        if output.get(name) is not None
-    }
+    pictures = reconstructions(output, image_format)
     parents = masks_of(output, "parents")
     if parents is not None:
         segments = attention_segments(parents, tuple(output["panoptic_seg"][0].shape))
@@ -55,6 +51,15 @@ def drawn_pictures(output: Mapping[str, Any], image_format: str) -> dict[str, np
             segments.cpu().numpy() - 1, segment_colors(len(parents))
         )
     return pictures
+
+
+def reconstructions(output: Mapping[str, Any], image_format: str) -> dict[str, np.ndarray]:
+    """The images that decoders drew, and what they were given of one, by what they are."""
+    return {
+        label: to_rgb(output[name], image_format)
+        for name, label in _DRAWN.items()
+        if output.get(name) is not None
+    }
 
 
 def picture_row(

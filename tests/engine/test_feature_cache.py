@@ -180,11 +180,14 @@ def test_a_run_that_was_stopped_goes_on_behind_its_last_whole_shard(
     assert len(kept) == 2
     # The second is cut short by a crash of the machine: it is made again.
     kept[1].write_bytes(kept[1].read_bytes()[:-100])
+    # A kill in the middle of the third leaves its beginning.
+    (partial / "clevr_generated_train-00002.safetensors.partial-1").write_bytes(b"a")
     times = [p.stat().st_mtime_ns for p in kept]
     assert FeatureCacheWriter(vit_cfg(*one), str(folder)).write(progress=False)
     assert not partial.exists()
     assert (folder / kept[0].name).stat().st_mtime_ns == times[0]
     assert read_index(str(folder)) == read_index(str(made))
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in made.iterdir())
     # Once more: nothing to do but to check.
     assert not FeatureCacheWriter(vit_cfg(), str(folder)).write(progress=False)
 
@@ -346,3 +349,19 @@ def test_a_flipped_bit_is_found_when_the_tool_runs_again(vit_cfg, cache):
     path.write_bytes(content)
     with pytest.raises(DatasetError, match="damaged"):
         FeatureCacheWriter(vit_cfg(), str(cache)).write(progress=False)
+
+
+def test_a_disk_that_does_not_keep_what_it_is_given_is_found_at_once(
+    vit_cfg, tmp_path, monkeypatch
+):
+    whole = feature_cache.write_atomically
+
+    def write(path, content):
+        if path.endswith(".safetensors"):
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        whole(path, content)
+
+    monkeypatch.setattr(feature_cache, "write_atomically", write)
+    with pytest.raises(DatasetError, match="damaged"):
+        FeatureCacheWriter(vit_cfg(), str(tmp_path / "features")).write(progress=False)
+    assert not (tmp_path / "features").exists()

@@ -148,15 +148,16 @@ def test_the_image_as_the_model_draws_it(demo, run_folder, images, tmp_path, cap
     with Image.open(output / "a_reconstruction.png") as picture:
         assert picture.size == (2 * 512 + 8, 512)
     other = tmp_path / "product"
+    # Segments of parents are drawn elsewhere, but they are no reconstruction.
     no_images = ["MODEL.DECODERS", ["MaskProductDecoder"], "LOSSES.RECONSTRUCTION.WEIGHT", 0.0,
-                 "LOSSES.MASKS.WEIGHT", 1.0, "OUTPUT_DIR", str(other)]  # fmt: skip
+                 "LOSSES.MASKS.WEIGHT", 1.0, "OUTPUT_DIR", str(other),
+                 "MODEL.SLOTS.GROUPING.NAME", "NestedSlotAttention"]  # fmt: skip
     cfg = get_cfg(overrides=[*TINY, *no_images])
     SlotSegCheckpointer(build_model(cfg), str(other)).save_weights("model_best")
     (other / "config.yaml").write_text(cfg.dump())
     assert demo("--config-file", other / "config.yaml", *arguments) == 1
-    assert "--reconstruction: none of MODEL.DECODERS (MaskProductDecoder)" in (
-        capsys.readouterr().err
-    )
+    told = "--reconstruction: SlotSeg with the decoders MaskProductDecoder draws no images"
+    assert told in capsys.readouterr().err
 
 
 def test_a_model_without_segments_shows_what_it_draws(demo, images, tmp_path, capsys):
