@@ -16,6 +16,7 @@ from slotseg.decoders import Decoded, build_decoders
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.heads import build_head
 from slotseg.losses import TrainingStep, build_losses
+from slotseg.meta_arch.images import stack_images
 from slotseg.meta_arch.truth import paint
 from slotseg.ops.mask_nms import distinct_slots
 from slotseg.slots import (
@@ -173,8 +174,7 @@ class SlotSeg(nn.Module):
         For backbones that ask for sides divisible by some number they are stretched to the next
         such size, so that maps and masks still cover exactly the image.
         """
-        _reject_mixed_sizes(batched_inputs)
-        batch = torch.stack([x["image"] for x in batched_inputs]).to(self.device)
+        batch = stack_images(batched_inputs).to(self.device)
         batch = (batch - self.pixel_mean) / self.pixel_std
         divisor = max(self.backbone.size_divisibility, 1)
         size = [-(-side // divisor) * divisor for side in batch.shape[-2:]]
@@ -273,17 +273,6 @@ def _segments(
         if area > 0
     ]
     return (winner + 1).to(torch.int32), segments_info
-
-
-def _reject_mixed_sizes(batched_inputs: list[dict[str, Any]]) -> None:
-    first = batched_inputs[0]
-    for x in batched_inputs[1:]:
-        if x["image"].shape != first["image"].shape:
-            raise DatasetError(
-                f"{x.get('file_name', 'an image')}: size {tuple(x['image'].shape)} differs from "
-                f"{tuple(first['image'].shape)} of {first.get('file_name', 'an image')} in the "
-                "same batch; resize with INPUT.IMAGE_SIZE"
-            )
 
 
 def _stack_cached_features(

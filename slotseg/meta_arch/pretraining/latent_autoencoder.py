@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slotseg.decoders.diffusion import ImageCodec, build_codec
 from slotseg.decoders.diffusion.colors import flips_channels
-from slotseg.meta_arch.pretraining.images import stack_images
+from slotseg.meta_arch.images import stack_images
 
 
 @META_ARCH_REGISTRY.register()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slotseg.backbone.vit import VisionTransformerBackbone
 from slotseg.errors import ConfigError
-from slotseg.meta_arch.pretraining.images import stack_images
+from slotseg.meta_arch.images import stack_images
 from slotseg.meta_arch.pretraining.patch_decoder import PatchDecoder
 from slotseg.meta_arch.pretraining.visible_patches import VisiblePatches
 from slotseg.ops.patches import from_patches, to_patches

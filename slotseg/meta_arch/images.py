@@ -1,4 +1,4 @@
-"""Batches of images without labels."""
+"""The images of a batch, for all models that take them in one size."""
 
 from __future__ import annotations
 
