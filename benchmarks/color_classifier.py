@@ -59,7 +59,7 @@ def training_pixels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, 5] and classes [N] of randomly chosen pixels."""
     samples, labels = [], []
-    for record in tqdm(records, desc="pixels", unit="image"):
+    for record in tqdm(records, desc="pixels", unit="image", disable=None):
         classes = semantic_map(read_id_map(record["pan_seg_file_name"]), record["segments_info"])
         known = np.flatnonzero(classes.ravel() != IGNORE_LABEL)
         chosen = rng.choice(known, min(per_image, len(known)), replace=False)
@@ -95,7 +95,7 @@ def score(
     categories = {number: number for number in range(len(known))}
     counts = [PanopticCounts.zeros(len(known)) for _ in limits]
     correct = total = 0
-    for record in tqdm(records, desc="score", unit="image"):
+    for record in tqdm(records, desc="score", unit="image", disable=None):
         image = read_image(record["file_name"])
         predicted = forest.predict(features(image)).reshape(image.shape[:2]).astype(np.uint8)
         ids = read_id_map(record["pan_seg_file_name"])

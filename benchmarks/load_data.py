@@ -63,7 +63,7 @@ NUMBERS = {category.id: number for number, category in enumerate(CATEGORIES)}
 def make_files(folder: Path, images: int, seed: int, extension: str) -> list[dict[str, Any]]:
     """Data set dicts of generated street scenes."""
     dicts = []
-    for index in tqdm(range(images), desc="generating", unit=" images"):
+    for index in tqdm(range(images), desc="generating", unit=" images", disable=None):
         scene = render_street(seed, index, FILE_SIZE)
         labels = np.where(scene.instance_ids < 1000, scene.instance_ids, scene.label_ids)
         ids = np.where(np.isin(labels, list(NUMBERS)), scene.instance_ids, 0).astype(np.int32)
@@ -279,7 +279,7 @@ def measure(args: argparse.Namespace, dicts: list[dict[str, Any]]) -> None:
         "empty": iter(build_train_loader(cfg, mapper=EmptyMapper(sample))),
     }
     rates: dict[str, list[float]] = {name: [] for name in loaders}
-    for _ in tqdm(range(args.rounds), desc="loading", unit=" rounds"):
+    for _ in tqdm(range(args.rounds), desc="loading", unit=" rounds", disable=None):
         for name, batches in loaders.items():
             rates[name].append(images_per_second(batches, args.batches))
     median = {name: statistics.median(values) for name, values in rates.items()}

@@ -135,7 +135,7 @@ def segments_of(ids: np.ndarray) -> list[dict]:
 def make_files(folder: Path, images: int, size: tuple[int, int], seed: int) -> None:
     """``gt.json``, ``gt/``, ``pred.json`` and ``pred/``."""
     annotations: dict[str, list] = {"gt": [], "pred": []}
-    for index in tqdm(range(images), desc="generating", unit="image"):
+    for index in tqdm(range(images), desc="generating", unit="image", disable=None):
         rng = np.random.default_rng([seed, index])
         truth = street_truth(rng, size)
         for side, ids in (("gt", truth), ("pred", prediction_of(rng, truth))):
@@ -233,7 +233,7 @@ def measure_memory_path(folder: Path) -> dict[str, float]:
         evaluator.reset()
         reference.reset()
         pairs = list(zip(load(folder, "gt"), load(folder, "pred"), strict=True))
-        for truth, prediction in tqdm(pairs, desc="in memory", unit="image"):
+        for truth, prediction in tqdm(pairs, desc="in memory", unit="image", disable=None):
             item, output = data_set_dict(folder, truth), model_output(folder, prediction)
             with ours:
                 evaluator.process([item], [output])

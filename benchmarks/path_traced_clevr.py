@@ -72,7 +72,7 @@ def path_trace(args: argparse.Namespace, scenes: dict[int, SceneDescription], wo
         tail: list[str] = []
         with (
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
-            tqdm(total=len(scenes), desc="path tracing", unit="scene") as bar,
+            tqdm(total=len(scenes), desc="path tracing", unit="scene", disable=None) as bar,
         ):
             for line in process.stdout:
                 text = line.decode(errors="replace").strip()
@@ -118,7 +118,7 @@ def compare(args: argparse.Namespace) -> None:
     path_trace(args, scenes, work)
 
     rows = []
-    for index, scene in tqdm(scenes.items(), desc="comparing", unit="scene"):
+    for index, scene in tqdm(scenes.items(), desc="comparing", unit="scene", disable=None):
         drawn = render_scene(scene, rngs[index], size, args.window)
         image = np.asarray(Image.open(os.path.join(work, f"{index:06d}.png")).convert("RGB"))
         mask = np.load(os.path.join(work, f"{index:06d}.npy"))

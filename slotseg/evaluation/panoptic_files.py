@@ -71,7 +71,9 @@ def evaluate_files(
     with ThreadPoolExecutor(workers) as executor:
         try:
             done = executor.map(count, images)
-            for image_counts in tqdm(done, total=len(images), desc="scoring", unit="image"):
+            for image_counts in tqdm(
+                done, total=len(images), desc="scoring", unit="image", disable=None
+            ):
                 counts += image_counts
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)

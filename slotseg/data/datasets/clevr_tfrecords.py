@@ -184,7 +184,9 @@ class _Split:
 def _convert(tfrecords: str, splits: list[_Split], workers: _Workers) -> None:
     total = splits[-1].first + splits[-1].num_scenes
     records = enumerate(read_records(tfrecords))
-    with tqdm(total=total, desc="CLEVR with masks", unit=" records", smoothing=0.05) as progress:
+    with tqdm(
+        total=total, desc="CLEVR with masks", unit=" records", smoothing=0.05, disable=None
+    ) as progress:
         for split in splits:
             writer = SceneWriter(split.folder, IMAGE_SIZE, split.source)
             wanted = set(range(split.num_scenes)) - writer.done()

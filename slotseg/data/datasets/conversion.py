@@ -70,7 +70,11 @@ def _convert_files(split: NativeSplit, files: list[LabelFile], num_workers: int)
     todo = [file for file in files if _read_record(split, file) is None]
     work = functools.partial(_convert_file, split)
     with tqdm(
-        total=len(files), initial=len(files) - len(todo), desc=split.title, unit=" images"
+        total=len(files),
+        initial=len(files) - len(todo),
+        desc=split.title,
+        unit=" images",
+        disable=None,
     ) as bar:
         if num_workers <= 1 or len(todo) <= 1:
             for file in todo:

@@ -182,7 +182,7 @@ def generate_split(
         initial=num_scenes - len(missing),
         desc=os.path.basename(folder.rstrip("/")),
         unit="scene",
-        disable=not progress,
+        disable=None if progress else True,
     ) as bar:
         if workers == 1:
             for index in missing:

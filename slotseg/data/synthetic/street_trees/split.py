@@ -94,7 +94,7 @@ def write_street_split(
                 initial=num_scenes - len(missing),
                 desc=f"{tree.name} {split}",
                 unit="scene",
-                disable=not progress,
+                disable=None if progress else True,
             ) as bar:
                 _write_all(job, missing, workers, bar)
             job.summarize()
