@@ -121,6 +121,8 @@ class ImageCodec(nn.Module):
     @torch.no_grad()
     def _measure(self, latents: Tensor) -> None:
         """Running mean and deviation; the first batches count equally, later ones fade."""
+        if latents[:, 0].numel() < 2:
+            return  # a single value has no deviation
         deviation, mean = torch.std_mean(latents.float(), dim=(0, 2, 3))
         self.measured_batches += 1
         share = torch.clamp(1.0 / self.measured_batches, min=1.0 / _MEMORY)
@@ -144,9 +146,10 @@ def build_codec(node: Mapping[str, Any]) -> ImageCodec:
         )
     if not channels:
         raise ConfigError("MODEL.AUTOENCODER.CHANNELS is empty; give the channels of every stride")
+    for key in ("PATCH", "BLOCKS", "LATENT_CHANNELS", "NORM_GROUPS", "CODEBOOK"):
+        if node[key] < 1:
+            raise ConfigError(f"MODEL.AUTOENCODER.{key} is {node[key]}, it must be at least 1")
     patch = node["PATCH"]
-    if patch < 1:
-        raise ConfigError(f"MODEL.AUTOENCODER.PATCH is {patch}, it must be at least 1")
     ends = {"in_channels": 3 * patch**2, "out_channels": 3 * patch**2}
     if kind == "tiny":
         return ImageCodec(diffusers.AutoencoderTiny(**ends, **_tiny_options(node, channels)))

@@ -61,10 +61,12 @@ class LatentDiffusionDecoder(nn.Module):
         image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        if image_size is not None and any(side % codec.stride for side in image_size):
+        if image_size is not None and (
+            len(image_size) != 2 or any(side < 1 or side % codec.stride for side in image_size)
+        ):
             raise ConfigError(
-                f"MODEL.DIFFUSION.IMAGE_SIZE {tuple(image_size)}: both sides must be multiples of "
-                f"{codec.stride}, the stride of the autoencoder"
+                f"MODEL.DIFFUSION.IMAGE_SIZE {tuple(image_size)}: height and width must be "
+                f"multiples of {codec.stride}, the stride of the autoencoder; empty: the input's"
             )
         self.image_size = image_size
         self.codec = codec.requires_grad_(False).eval()

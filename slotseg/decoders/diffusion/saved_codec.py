@@ -47,7 +47,12 @@ def load_codec(source: str, *, trust_pickle: bool = False) -> ImageCodec:
             return ImageCodec(network)
         except ConfigError as error:
             raise CheckpointError(f"{_KEY}: {source}: {error}; give another one") from error
-    data = load_file(source, trust_pickle=trust_pickle)
+    try:
+        data = load_file(source, trust_pickle=trust_pickle)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{_KEY}: {error}; give a checkpoint of a LatentAutoencoder or a folder of diffusers"
+        ) from error
     codec = build_codec(_description(data, source))
     _load_state(codec, data["model"], source)
     return codec

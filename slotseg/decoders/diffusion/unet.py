@@ -40,6 +40,9 @@ def build_unet(
             f"MODEL.DIFFUSION: {len(channels)} CHANNELS but {len(attention)} ATTENTION; give one "
             "of each for every resolution"
         )
+    for name, value in (("BLOCKS", blocks), ("HEAD_DIM", head_dim), ("NORM_GROUPS", norm_groups)):
+        if value < 1:
+            raise ConfigError(f"MODEL.DIFFUSION.{name} is {value}, it must be at least 1")
     for name, divisor in (("HEAD_DIM", head_dim), ("NORM_GROUPS", norm_groups)):
         odd = [width for width in channels if width % divisor]
         if odd:

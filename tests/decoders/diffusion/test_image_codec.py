@@ -63,6 +63,13 @@ def test_measured_latents_have_unit_size(kind):
     assert int(codec.measured_batches) == 3
 
 
+def test_a_single_latent_leaves_the_measure_as_it_is():
+    codec = make_codec()
+    codec.compress(make_images(1, (2, 2)))
+    assert int(codec.measured_batches) == 0
+    assert codec.latent_std.isfinite().all()
+
+
 def test_latents_scaled_there_are_scaled_back():
     codec, images = make_codec().eval(), make_images()
     with torch.no_grad():
@@ -89,9 +96,12 @@ def test_kl_divergence_is_that_of_torch():
         (["CHANNELS", [6]], "6 is no multiple of NORM_GROUPS 4"),
         (["CHANNELS", []], "CHANNELS is empty"),
         (["PATCH", 0], "PATCH is 0"),
+        (["BLOCKS", 0], "BLOCKS is 0"),
+        (["NORM_GROUPS", 0], "NORM_GROUPS is 0"),
+        (["LATENT_CHANNELS", 0], "LATENT_CHANNELS is 0"),
         (["KIND", "tiny", "CHANNELS", [8, 16]], "wants all of them equal"),
     ],
-    ids=["kind", "groups", "empty", "patch", "tiny"],
+    ids=["kind", "groups", "empty", "patch", "blocks", "no groups", "latents", "tiny"],
 )
 def test_bad_descriptions(options, told):
     with pytest.raises(ConfigError, match=told):
@@ -200,7 +210,7 @@ def test_no_autoencoder_says_how_to_get_one():
 
 
 def test_bad_checkpoints(tmp_path):
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(CheckpointError, match=r"MODEL\.DIFFUSION\.AUTOENCODER: .*no such"):
         load_codec(str(tmp_path / "nowhere.pth"))
     path = str(tmp_path / "slots.pth")
     torch.save({"model": {}, "config": get_cfg().dump()}, path)
