@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slotseg.errors import ConfigError
 from slotseg.slots.build import SLOT_GROUPING_REGISTRY
-from slotseg.slots.slot_attention import SlotAttention
+from slotseg.slots.slot_attention import SlotAttention, straight_through, without_gradient
 from slotseg.slots.state import ParentSlots, SlotState
 from slotseg.slots.tokens import Tokens
 
@@ -79,8 +79,10 @@ class NestedSlotAttention(SlotAttention):
         subs, sub_memory = initial_subs, self.update.start(initial_subs)
         for iteration in range(self.iterations):
             if self.bo_qsa and iteration == self.iterations - 1:
-                parents = parents.detach() + initial - initial.detach()
-                subs = subs.detach() + initial_subs - initial_subs.detach()
+                parents = straight_through(parents, initial)
+                subs = straight_through(subs, initial_subs)
+                parent_memory = without_gradient(parent_memory)
+                sub_memory = without_gradient(sub_memory)
             parent_share = self.compete(parents, keys).softmax(dim=1)
             share = self.divide(subs, keys, parent_share)
             gathered = self.gather(parent_share, values)

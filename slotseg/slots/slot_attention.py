@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
@@ -100,7 +98,7 @@ class SlotAttention(nn.Module):
         slots, memory = initial, self.update.start(initial)
         for iteration in range(self.iterations):
             if self.bo_qsa and iteration == self.iterations - 1:
-                slots = slots.detach() + initial - initial.detach()
+                slots, memory = straight_through(slots, initial), without_gradient(memory)
             attention = self.compete(slots, keys).softmax(dim=1)
             slots, memory = self.refine(slots, self.gather(attention, values), memory)
         return SlotState(slots, attention.unflatten(2, tokens.grid))
@@ -121,11 +119,23 @@ class SlotAttention(nn.Module):
         weights = weights / weights.sum(dim=2, keepdim=True)
         return weights.to(values.dtype) @ values
 
-    def refine(self, slots: Tensor, gathered: Tensor, memory: Any) -> tuple[Tensor, Any]:
+    def refine(
+        self, slots: Tensor, gathered: Tensor, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """The next slots ``[B, K, D]`` from what they gathered, and the update's memory."""
         slots, memory = self.update(gathered, slots, memory)
         slots = slots + self.mlp(self.norm_mlp(slots))
         return self.self_attention(slots), memory
+
+
+def straight_through(slots: Tensor, initial: Tensor) -> Tensor:
+    """``slots`` whose gradient goes to the ``initial`` ones, past all iterations between."""
+    return slots.detach() + initial - initial.detach()
+
+
+def without_gradient(memory: Tensor | None) -> Tensor | None:
+    """The memory of an update as a constant: the other way back to earlier iterations."""
+    return None if memory is None else memory.detach()
 
 
 class SlotSelfAttention(nn.Module):

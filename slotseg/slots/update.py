@@ -6,8 +6,6 @@ Every update has the same two methods, so that one with a memory of its own can 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
@@ -29,12 +27,12 @@ class GRUUpdate(nn.Module):
         super().__init__()
         self.gru = nn.GRUCell(dim, dim)
 
-    def start(self, slots: Tensor) -> Any:
+    def start(self, slots: Tensor) -> None:
         """The memory before the first iteration, for initial ``slots`` ``[B, K, D]``: none."""
         return None
 
-    def forward(self, gathered: Tensor, slots: Tensor, memory: Any) -> tuple[Tensor, Any]:
-        """New slots ``[B, K, D]`` and memory, from ``gathered`` and ``slots`` of that shape."""
+    def forward(self, gathered: Tensor, slots: Tensor, memory: None) -> tuple[Tensor, None]:
+        """New slots ``[B, K, D]`` and no memory, from ``gathered`` and ``slots`` of that shape."""
         flat = self.gru(gathered.flatten(0, 1), slots.flatten(0, 1).to(gathered.dtype))
         return flat.unflatten(0, slots.shape[:2]), memory
 
@@ -53,14 +51,11 @@ class MambaUpdate(nn.Module):
         dim: length D of a slot.
         expand: E / D.
         state_dim: N, states of a channel.
-        bo_qsa: gradients do not flow from one iteration to an earlier one through the states, as
-            BO-QSA wants it; through the slots they are cut by the grouping.
     """
 
-    def __init__(self, *, dim: int, expand: int, state_dim: int, bo_qsa: bool = False) -> None:
+    def __init__(self, *, dim: int, expand: int, state_dim: int) -> None:
         super().__init__()
         channels = dim * expand
-        self.bo_qsa = bo_qsa
         self.norm = nn.LayerNorm(dim)
         self.to_channels = nn.Linear(2 * dim, 2 * channels, bias=False)
         # Ten times Mamba's steps: sequences of a few iterations are to be forgotten within them.
@@ -90,7 +85,7 @@ class MambaUpdate(nn.Module):
             delta_bias=self.select.step_bias,
             delta_softplus=True,
         )
-        return slots + self.to_slots(y), memory.detach() if self.bo_qsa else memory
+        return slots + self.to_slots(y), memory
 
 
 def build_update(cfg: CfgNode) -> nn.Module:
@@ -103,7 +98,7 @@ def build_update(cfg: CfgNode) -> nn.Module:
     if grouping.UPDATE == "gru":
         return GRUUpdate(dim)
     if grouping.UPDATE == "mamba":
-        return MambaUpdate(dim=dim, bo_qsa=grouping.BO_QSA, **mamba_sizes(cfg))
+        return MambaUpdate(dim=dim, **mamba_sizes(cfg))
     raise ConfigError(
         f"MODEL.SLOTS.GROUPING.UPDATE: unknown update {grouping.UPDATE!r}; choose gru or mamba"
     )

@@ -20,6 +20,7 @@ VARIANTS = {
     "nested": NESTED,
     "nested-bo_qsa-self_attention": {**NESTED, "BO_QSA": True, "SELF_ATTENTION_HEADS": 2},
     "nested-mamba_update": {**NESTED, "UPDATE": "mamba"},
+    "nested-mamba_update-bo_qsa": {**NESTED, "UPDATE": "mamba", "BO_QSA": True},
 }
 # Scans over the pixels in the order of the map: pixels are not exchangeable, nor meant to be.
 ORDERED = {

@@ -11,16 +11,15 @@ from slotseg.slots.update import GRUUpdate, MambaUpdate
 DIM = 8
 
 
-def make(expand=2, state_dim=3, bo_qsa=False):
+def make(expand=2, state_dim=3):
     torch.manual_seed(0)
-    return MambaUpdate(dim=DIM, expand=expand, state_dim=state_dim, bo_qsa=bo_qsa)
+    return MambaUpdate(dim=DIM, expand=expand, state_dim=state_dim)
 
 
 def make_grouping(iterations=3, bo_qsa=False):
     torch.manual_seed(0)
     options = {"mlp_dim": 16, "epsilon": 1e-8, "self_attention_heads": 0}
-    update = make(bo_qsa=bo_qsa)
-    return SlotAttention(dim=DIM, iterations=iterations, bo_qsa=bo_qsa, update=update, **options)
+    return SlotAttention(dim=DIM, iterations=iterations, bo_qsa=bo_qsa, update=make(), **options)
 
 
 def make_inputs(dtype=torch.float32):
