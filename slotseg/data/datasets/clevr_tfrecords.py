@@ -184,6 +184,7 @@ class _Split:
 def _convert(tfrecords: str, splits: list[_Split], workers: _Workers) -> None:
     total = splits[-1].first + splits[-1].num_scenes
     records = enumerate(read_records(tfrecords))
+    found = 0
     with tqdm(
         total=total, desc="CLEVR with masks", unit=" records", smoothing=0.05, disable=None
     ) as progress:
@@ -194,8 +195,9 @@ def _convert(tfrecords: str, splits: list[_Split], workers: _Workers) -> None:
                 number, record = next(records, (None, b""))
                 if number is None:
                     raise DatasetError(
-                        f"{tfrecords}: {progress.n} records, but {total} are needed; {_AGAIN}"
+                        f"{tfrecords}: {found} records, but {total} are needed; {_AGAIN}"
                     )
+                found = number + 1
                 # Inflating is all that a record costs that is on disk already.
                 if number - split.first in wanted:
                     wanted.remove(number - split.first)

@@ -334,9 +334,14 @@ def run_tool(
 
 
 def test_command_line(
-    tfrecords: Path, tmp_path: Path, run_tool: Callable, capsys: pytest.CaptureFixture
+    tfrecords: Path,
+    tmp_path: Path,
+    run_tool: Callable,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     numbers = ["--train", "1", "--val", "1", "--workers", "1"]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run_tool("--tfrecords", str(tfrecords), *numbers)
     assert is_complete(str(tmp_path / "sets/clevr/train"), num_scenes=1)
     output = capsys.readouterr()
