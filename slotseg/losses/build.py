@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from detectron2.config import CfgNode
 from torch import nn
 
@@ -11,6 +13,8 @@ from slotseg.losses.diversity import DiversityLoss
 from slotseg.losses.features import FeatureLoss
 from slotseg.losses.masks import MaskLoss
 from slotseg.losses.reconstruction import ReconstructionLoss
+
+_logger = logging.getLogger(__name__)
 
 # Losses on what a decoder makes: node of LOSSES, class, the attribute by which a decoder says that
 # it makes it, and decoders that do, for messages.
@@ -26,6 +30,8 @@ def build_losses(cfg: CfgNode, decoders: nn.ModuleList) -> nn.ModuleDict:
 
     Each is called with a :class:`~slotseg.losses.step.TrainingStep` and returns a dict of
     weighted scalars.
+
+    Masks of the first decoder that no loss trains are warned of: they are predicted all the same.
 
     Raises:
         ConfigError: a loss that no decoder serves, a decoder that no loss trains, or no loss.
@@ -56,9 +62,18 @@ def build_losses(cfg: CfgNode, decoders: nn.ModuleList) -> nn.ModuleDict:
 
 def _require_training(cfg: CfgNode, decoders: nn.ModuleList) -> None:
     """Refuse a further decoder that would only cost time; the first one's masks are wanted."""
-    for name, decoder in list(zip(cfg.MODEL.DECODERS, decoders, strict=True))[1:]:
+    for number, (name, decoder) in enumerate(zip(cfg.MODEL.DECODERS, decoders, strict=True)):
         own = [node for node, _, attribute, _ in _OF_DECODERS if getattr(decoder, attribute, False)]
-        if own and all(cfg.LOSSES[node].WEIGHT <= 0 for node in own):
+        if any(cfg.LOSSES[node].WEIGHT > 0 for node in own):
+            continue
+        if number == 0 and cfg.LOSSES.MASKS.WEIGHT <= 0:
+            _logger.warning(
+                "MODEL.DECODERS: no loss trains the masks of %s, which are those that are "
+                'predicted; score the slots\' attention by TEST.MASK_SOURCE "attention", or set '
+                "LOSSES.MASKS.WEIGHT above 0",
+                name,
+            )
+        elif number > 0 and own:
             raise ConfigError(
                 f"MODEL.DECODERS: no loss trains {name}; set LOSSES.{own[0]}.WEIGHT above 0 or "
                 "leave it out"

@@ -83,6 +83,16 @@ def test_each_signal_is_enough_alone():
     ]
 
 
+def test_masks_that_no_loss_trains_are_warned_of(caplog):
+    build([PRODUCT, DIFFUSION], *OFF, "LOSSES.DIFFUSION.WEIGHT", 1.0)
+    assert "no loss trains the masks of Decoder0" in caplog.text
+    caplog.clear()
+    both = ["LOSSES.DIFFUSION.WEIGHT", 1.0, "LOSSES.FEATURES.WEIGHT", 1.0]
+    build([FEATURES, DIFFUSION], *OFF, *both)
+    build([PRODUCT, DIFFUSION], *OFF, "LOSSES.DIFFUSION.WEIGHT", 1.0, "LOSSES.MASKS.WEIGHT", 1.0)
+    assert caplog.text == ""
+
+
 def test_a_further_decoder_that_no_loss_trains_is_refused():
     with pytest.raises(ConfigError, match=r"no loss trains Decoder1; set LOSSES\.DIFFUSION"):
         build([BROADCAST, DIFFUSION])
