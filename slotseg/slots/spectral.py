@@ -58,7 +58,7 @@ class SpectralInitializer(nn.Module):
             gap; "eigenvalues", as many as there are from ``min_eigenvalue`` on; "all", K.
         min_gap: of "eigengap": smaller differences of two eigenvalues are no gap.
         min_eigenvalue: of "eigenvalues", in (0, 1].
-        min_seeds: fewer parts than this are no parts; at least 2.
+        min_seeds: fewer parts than this are no parts; 2 to K.
         softness: temperature of the masks' softmax over cosine similarities; 0: hard masks.
         noise: deviation of the noise at the start of training, seeds having 1; 0: no noise.
 
@@ -99,6 +99,11 @@ class SpectralInitializer(nn.Module):
         ):
             if not value >= lowest:
                 raise ConfigError(f"MODEL.SLOTS.SPECTRAL.{key} is {value}; give at least {lowest}")
+        if min_seeds > num_slots:
+            raise ConfigError(
+                f"MODEL.SLOTS.SPECTRAL.MIN_SEEDS is {min_seeds}, so that none of the {num_slots} "
+                "MODEL.SLOTS.NUM_SLOTS could ever be a seed; lower it or take more slots"
+            )
         self.feature = feature
         self.num_slots = num_slots
         self.graph = graph

@@ -200,6 +200,7 @@ def test_single_precision_under_autocast():
         ("COLOR_NEIGHBORS", 0, "at least 1"),
         ("MAX_TOKENS", 1, "at least 4"),
         ("MIN_SEEDS", 1, "at least 2"),
+        ("MIN_SEEDS", SLOTS + 1, "none of the 6"),
         ("MIN_GAP", -0.1, "at least 0"),
         ("MIN_EIGENVALUE", 0.0, "in \\(0, 1\\]"),
         ("SOFTNESS", -1.0, "at least 0"),
