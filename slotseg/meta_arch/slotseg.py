@@ -38,7 +38,7 @@ class SlotSeg(nn.Module):
         tokens: that map to a sequence of tokens.
         initializer: tokens to initial slots.
         grouping: tokens and initial slots to slots.
-        decoders: slots to masks and images; the first one's masks are the prediction.
+        decoders: slots to masks, features and images; the first one's masks are the prediction.
         head: slots to classes; None for segments without classes.
         losses: training signals by name.
         pixel_mean, pixel_std: per channel, in 0..255 and in the order of ``INPUT.FORMAT``.
@@ -145,7 +145,8 @@ class SlotSeg(nn.Module):
               initialisers that look at images;
             * ``parent_attention``: ``[M, h', w']`` float32, softmax over M, and ``parent_of``:
               ``[K]`` int64, the parent of every slot, of a two-level grouping;
-            * ``reconstruction``: ``[3, H, W]`` float32 in 0..255, if a decoder makes one.
+            * ``reconstruction``: ``[3, H, W]`` float32 in 0..255, of the last decoder that makes
+              one, if any does.
 
         Raises:
             DatasetError: images of different sizes, or only some of them with masks.
@@ -219,7 +220,7 @@ class SlotSeg(nn.Module):
         made = [d.reconstruction for d in seen.decoded if d.reconstruction is not None]
         if made:
             size = batched_inputs[0]["image"].shape[-2:]
-            drawn = F.interpolate(made[0], size, mode="bilinear", align_corners=False)
+            drawn = F.interpolate(made[-1], size, mode="bilinear", align_corners=False)
             drawn = (drawn * self.pixel_std + self.pixel_mean).clamp(0.0, 255.0)
             for output, image in zip(outputs, drawn, strict=True):
                 output["reconstruction"] = image

@@ -162,3 +162,20 @@ def test_a_slot_model_draws_only_on_request(autoencoder):
     assert plain["slot_masks"].shape[0] == 3
     assert drawn["reconstruction"].shape == (3, 16, 24)
     assert drawn["reconstruction"].min() >= 0 and drawn["reconstruction"].max() <= 255
+
+
+def test_a_sample_that_was_asked_for_is_shown_in_place_of_the_mask_decoders_picture(autoencoder):
+    torch.manual_seed(0)
+    options = {
+        "MODEL.DIFFUSION.AUTOENCODER": autoencoder[0],
+        "MODEL.DECODERS": ["SpatialBroadcastDecoder", "LatentDiffusionDecoder"],
+        "LOSSES.RECONSTRUCTION.WEIGHT": 1.0,
+        "LOSSES.FEATURES.WEIGHT": 0.0,
+    }
+    model = build_model(make_cfg({**SLOTS, **options})).eval()
+    with torch.no_grad():
+        plain = model(make_batch(1))[0]["reconstruction"]
+        with drawing(model):
+            drawn = model(make_batch(1))[0]["reconstruction"]
+    assert drawn.shape == plain.shape == (3, 16, 24)
+    assert not torch.allclose(drawn, plain, atol=1.0)
