@@ -18,6 +18,8 @@ _MAX_CHUNK = 64
 # What mamba-ssm's kernel was compiled for.
 _MAX_KERNEL_STATES = 256
 
+_Shape = tuple[int, ...]
+
 
 def selective_scan(
     u: Tensor,
@@ -62,7 +64,7 @@ def selective_scan(
     Raises:
         ValueError: shapes that do not fit together.
     """
-    _check_shapes(u, delta, A, B, C, z)
+    _check_shapes(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias)
     fits_kernel = u.is_cuda and u.dtype != torch.float64 and A.shape[1] <= _MAX_KERNEL_STATES
     kernel = _mamba_kernel() if fits_kernel else None
     if kernel is not None:
@@ -248,26 +250,27 @@ def _time_first(x: Tensor) -> Tensor:
     return x.flatten(0, -2).t().contiguous().unflatten(1, x.shape[:-1])
 
 
-def _check_shapes(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, z: Tensor | None
-) -> None:
-    batch, channels, length = u.shape
-    groups = B.shape[1] if B.dim() == 4 else 1
-    states = (batch, *([groups] if B.dim() == 4 else []), A.shape[-1], length)
-    fits = (
-        delta.shape == u.shape
-        and (z is None or z.shape == u.shape)
-        and A.shape[0] == channels
-        and B.shape == C.shape == states
-        and channels % groups == 0
+def _check_shapes(**inputs: Tensor | None) -> None:
+    found = {name: tuple(x.shape) for name, x in inputs.items() if x is not None}
+    if not _fit_together(**found):
+        told = ", ".join(f"{name} {shape}" for name, shape in found.items())
+        raise ValueError(f"selective_scan: shapes do not fit together: {told}")
+
+
+def _fit_together(
+    u: _Shape, delta: _Shape, A: _Shape, B: _Shape, C: _Shape, **optional: _Shape
+) -> bool:
+    if len(u) != 3 or len(A) != 2:
+        return False
+    batch, channels, length = u
+    groups = B[1:2] if len(B) == 4 else ()
+    return (
+        delta == optional.get("z", u) == u
+        and A[0] == channels
+        and B == C == (batch, *groups, A[1], length)
+        and all(count > 0 and channels % count == 0 for count in groups)
+        and all(optional.get(name, (channels,)) == (channels,) for name in ("D", "delta_bias"))
     )
-    if not fits:
-        shapes = ", ".join(
-            f"{name} {tuple(x.shape)}"
-            for name, x in {"u": u, "delta": delta, "A": A, "B": B, "C": C, "z": z}.items()
-            if x is not None
-        )
-        raise ValueError(f"selective_scan: shapes do not fit together: {shapes}")
 
 
 @cache

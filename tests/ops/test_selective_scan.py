@@ -155,13 +155,15 @@ def test_step_by_step_equals_the_scan():
     torch.testing.assert_close(torch.stack(outputs, dim=-1), scanned)
 
 
-@pytest.mark.parametrize("wrong", ["delta", "A", "B", "C", "z"])
+@pytest.mark.parametrize("wrong", ["delta", "A", "B", "C", "D", "z", "delta_bias"])
 def test_shapes_that_do_not_fit_are_named(wrong):
     names = ["u", "delta", "A", "B", "C", "D", "z", "delta_bias"]
     inputs = dict(zip(names, make(), strict=True))
-    inputs[wrong] = inputs[wrong][:-1]
-    with pytest.raises(ValueError, match=r"do not fit together: u \(2, 4, 7\), delta"):
-        selective_scan(**inputs)
+    right = inputs[wrong]
+    for shape in (right[:-1], right[..., :-1], right[0]):
+        inputs[wrong] = shape
+        with pytest.raises(ValueError, match=r"do not fit together: u \(2, 4, 7\), delta"):
+            selective_scan(**inputs)
 
 
 @pytest.fixture(scope="session")
