@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -207,6 +208,13 @@ def build_dinov2_backbone(
 
 def _renormalisation(cfg: CfgNode) -> dict[str, Any]:
     """From the model's ``(p - mean) / std`` to the ViT's, as one affine map a channel."""
+    for key, lowest in (("PIXEL_MEAN", -math.inf), ("PIXEL_STD", 0.0)):
+        values = cfg.MODEL.VIT[key]
+        if len(values) != 3 or min(values) <= lowest:
+            raise ConfigError(
+                f"MODEL.VIT.{key}: {list(values)}; give one number for each of R, G and B"
+                f"{', above 0' if lowest == 0.0 else ''}"
+            )
     model = zip(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, strict=True)
     vit = zip(cfg.MODEL.VIT.PIXEL_MEAN, cfg.MODEL.VIT.PIXEL_STD, strict=True)
     pairs = [

@@ -1,5 +1,7 @@
 """Vision transformers as backbones: sizes, keys, and what of them is trained."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -274,10 +276,12 @@ def test_arguments_that_timm_does_not_know(tiny_vit):
         ("MODEL.VIT.STRIDE", -1, "give pixels"),
         ("MODEL.VIT.LAYER_DECAY", 0.0, "give a factor above 0"),
         ("MODEL.VIT.LAYER_DECAY", 1.5, "give a factor above 0"),
+        ("MODEL.VIT.PIXEL_MEAN", [127.5], "give one number for each of R, G and B"),
+        ("MODEL.VIT.PIXEL_STD", [1.0, 0.0, 1.0], "R, G and B, above 0"),
     ],
 )
 def test_values_that_cannot_work(vit_config, key, value, message):
-    with pytest.raises(ConfigError, match=f"{key}: {value}.* {message}"):
+    with pytest.raises(ConfigError, match=rf"{key}: {re.escape(str(value))}.* {message}"):
         build_backbone(vit_config(key, value))
 
 
