@@ -105,7 +105,13 @@ def test_halving_takes_every_pixel_and_no_other(height, width):
         for column in range(width):
             peak = x.clone()
             peak[0, 0, row, column] = 9.0
-            assert 9.0 in HalvedMap()(peak)
+            found = (HalvedMap()(peak)[0, 0] == 9.0).nonzero()
+            assert len(found)
+            # The windows that see it are those whose share of the image touches it.
+            for place, side, cells in ((row, height, 0), (column, width, 1)):
+                parts = (side + 1) // 2
+                for part in found[:, cells].tolist():
+                    assert part * side < (place + 1) * parts and place * parts < (part + 1) * side
 
 
 @pytest.mark.parametrize(
