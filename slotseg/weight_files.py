@@ -118,6 +118,8 @@ def _load_pickle(local: str, path: str, trust_pickle: bool) -> dict[str, Any]:
             data = pickle.load(file, encoding="latin1")
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be unpickled ({_first_line(error)})") from error
+    if not isinstance(data, Mapping):
+        raise CheckpointError(f"{path}: not a checkpoint but a {type(data).__name__}")
     if "model" in data and "__author__" in data:
         return data
     # Caffe2 and Detectron 1: weights, some of them in "blobs", with the optimiser's among them.

@@ -226,6 +226,13 @@ def test_files_that_are_no_checkpoints(tmp_path, content):
         load_weights(model(), str(path))
 
 
+def test_a_pickle_of_something_else(tmp_path):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(CheckpointError, match=r"x\.pkl: not a checkpoint but a list"):
+        load_weights(model(), str(path), trust_pickle=True)
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_weights(model(), str(tmp_path / "none.pth"))
