@@ -123,7 +123,8 @@ def _convergence(values: Tensor, residuals: Tensor, count: int) -> tuple[Tensor,
     The first is a bound on the sine of its angle, the second how much faster its slowest vector
     grows in one multiplication than what the filter damps.
     """
-    # Eigenvalue 0 alone is known to the user of an affinity; its gap says nothing about the rest.
+    # The first vector of a normalised affinity is known beforehand, so a gap right behind it is
+    # not what is asked for.
     first = 1 if count > 2 else 0
     behind = values[:, first + 1 : max(count, first + 2)]
     gap, place = (values[:, first : first + behind.shape[1]] - behind).max(dim=1)
