@@ -127,6 +127,7 @@ class LatentDiffusionDecoder(nn.Module):
             noisy, times, target = self.noise.add_noise(self.codec.encode(rgb))
         return Regression(self.unet(noisy, times, tokens).sample.float(), target)
 
+    @torch.no_grad()
     def _draw(self, tokens: Tensor, images: Tensor) -> Tensor:
         size = [side // self.codec.stride for side in self._size(images)]
         latents = torch.randn(

@@ -170,6 +170,9 @@ def test_nothing_is_drawn_unless_asked():
             assert decoder(make_state(), {}, make_images()).reconstruction.shape == (2, 3, 8, 8)
             raise ZeroDivisionError
         assert decoder(make_state(), {}, make_images()).reconstruction is None
+    # The steps of a drawing would each be kept for a gradient that nobody asks for.
+    with drawing(decoder):
+        assert not decoder(make_state(), {}, make_images()).reconstruction.requires_grad
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm-solver"])
