@@ -160,7 +160,8 @@ def _add_model(cfg: CfgNode) -> None:
     spectral.CENTER = False
     # How much two patches belong together: "cosine" similarity of their features, negative values
     # clipped; "threshold": 1 where it is above THRESHOLD; "power": the clipped one to POWER, which
-    # leaves near neighbours only, so that the eigengap counts objects rather than halves.
+    # leaves near neighbours only: the eigengap then lies behind objects and parts of them (on the
+    # ViT of the CLEVR ladder 10 to 30 an image of 3 to 10 objects) rather than behind halves.
     spectral.AFFINITY = "power"
     spectral.THRESHOLD = 0.2
     spectral.POWER = 10.0
