@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -164,7 +165,7 @@ def make_plan(
         raise ConfigError(f"--weights: {len(weights)} files for {len(configs)} configs")
     if weights and minutes is not None:
         raise ConfigError("--weights and --train-minutes exclude each other")
-    if minutes is not None and not minutes > 0:
+    if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigError(f"--train-minutes: must be positive, got {minutes:g}")
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds: must be different numbers from 0 on, got {list(seeds)}")

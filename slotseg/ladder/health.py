@@ -49,7 +49,7 @@ def judge(row: Row, folders: Sequence[str], gate: Mapping[str, float]) -> Health
         folders: where the runs lie, with their ``monitor.jsonl``.
         gate: score to the smallest mean over seeds that is good enough.
     """
-    reasons = [error for error in row.errors]
+    reasons = list(row.errors)
     remarks: list[str] = []
     verdicts: list[str] = []
     for run, folder in zip(row.runs, folders, strict=True):

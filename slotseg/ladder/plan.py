@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -217,7 +218,7 @@ def make_ladder_plan(
     """
     if minutes is not None and steps is not None:
         raise ConfigError("--minutes and --steps exclude each other")
-    if minutes is not None and not minutes > 0:
+    if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigError(f"--minutes: must be positive, got {minutes:g}")
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds: must be different numbers from 0 on, got {list(seeds)}")

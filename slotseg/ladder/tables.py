@@ -159,7 +159,8 @@ def rung_in_words(record: LadderRecord, index: int) -> str:
     rung = record.rungs[index]
     title = score_title(record.scores[0])
     change = _difference(record, index)
-    against = f" ({change} against the rung below)" if change != UNKNOWN else ""
+    below = record.below(index)
+    against = f" ({change} against {below.name})" if below and change != UNKNOWN else ""
     return f"{rung.name}: {title} {_score(rung, record.scores[0])}{against}, {rung_state(rung)}"
 
 

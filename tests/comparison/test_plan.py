@@ -16,6 +16,7 @@ from slotseg.errors import ConfigError
         ({"weights": ["a", "b"]}, "--weights: 2 files for 1 configs"),
         ({"weights": [AS_BUILT], "minutes": 1.0}, "exclude each other"),
         ({"minutes": 0.0}, "--train-minutes: must be positive"),
+        ({"minutes": float("inf")}, "--train-minutes: must be positive"),
         ({"seeds": [0, 0]}, "--seeds: must be different"),
         ({"seeds": [-1]}, "--seeds: must be different numbers from 0"),
         ({"evaluations": 0}, "--evaluations"),

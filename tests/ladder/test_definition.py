@@ -61,6 +61,7 @@ def test_no_file_and_no_yaml(tmp_path):
     [
         ({"minutes": 1.0, "steps": 1}, "exclude each other"),
         ({"minutes": 0.0}, "--minutes: must be positive"),
+        ({"minutes": float("inf")}, "--minutes: must be positive"),
         ({"steps": 0}, "--steps: must be at least 1"),
         ({"seeds": []}, "--seeds"),
         ({"seeds": [1, 1]}, "--seeds"),

@@ -14,7 +14,7 @@ from slotseg.comparison import Row, Run
 from slotseg.ladder import Health, LadderRecord, RungRecord, draw_ladder, judge, ladder_table
 from slotseg.ladder.page import ladder_page
 from slotseg.ladder.records import PretrainingRecord
-from slotseg.ladder.tables import rung_cells, rung_state
+from slotseg.ladder.tables import rung_cells, rung_in_words, rung_state
 
 ORANGE = (0xD9, 0x66, 0x2B)
 
@@ -82,6 +82,11 @@ def test_only_a_mean_under_its_gate_is_called_so():
     not_measured = Health("healthy", ("slots/ARI was not measured, and its gate is 0.5",))
     assert rung_state(rung("a", [math.nan], not_measured)) == "healthy"
     assert rung_state(RUNGS[2]) == "warning, under its gate"
+
+
+def test_a_line_for_the_terminal_names_what_it_compares_with():
+    assert rung_in_words(RECORD, 2) == "c: ARI 0.300 (-0.300 against a), warning, under its gate"
+    assert rung_in_words(RECORD, 0) == "a: ARI 0.700 ± 0.141, healthy"
 
 
 def test_markdown_and_page_hold_reasons_and_the_time_before_the_first_rung():
