@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,8 +60,8 @@ class PretrainingRecord:
 
     Attributes:
         name: of it.
-        config_file: of it.
-        weights: the file that it left.
+        config_file: of it, relative to the current folder where it lies below.
+        weights: the file that it left, likewise.
         steps, seconds, parameters: of the training; None: not known.
         machine: in words.
     """
@@ -173,13 +174,21 @@ def read_pretraining(planned: PretrainingPlan) -> PretrainingRecord:
     machine = found.get("machine") or {}
     return PretrainingRecord(
         name=planned.name,
-        config_file=planned.config_file,
-        weights=planned.weights,
+        config_file=_portable(planned.config_file),
+        weights=_portable(planned.weights),
         steps=found.get("steps"),
         seconds=found.get("train_seconds"),
         parameters=found.get("parameters"),
         machine=f"{machine['processor']}, {machine['threads']} threads" if machine else "",
     )
+
+
+def _portable(path: str) -> str:
+    """Relative where it lies below the current folder: records are read on other machines."""
+    if not os.path.isabs(path):
+        return path
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative
 
 
 def _first_scored(runs: list[Run]) -> int:

@@ -43,13 +43,16 @@ def _one_picture(monkeypatch):
     monkeypatch.setattr("slotseg.ladder.command.draw_ladder", draw)
 
 
-def test_pretrain_train_measure_and_do_nothing_twice(ladder_file, phases, tmp_path):
+def test_pretrain_train_measure_and_do_nothing_twice(ladder_file, phases, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     ladder = read_ladder(str(ladder_file))
     last = run(ladder, tmp_path / "out", seeds=[0, 1], steps=2)
     kinds = [phase for phase, _ in phases]
     assert kinds == ["train", *["score", "score", "measure"] * 2]
     assert last.stopped == ""
     assert [entry.steps for entry in last.pretraining] == [1]
+    # Records are read on other machines.
+    assert [entry.weights for entry in last.pretraining] == ["pretrained/model_final.pth"]
     first, second = last.rungs
     assert (first.starts_from, second.starts_from) == ("random", "start, this ladder")
     assert [run.seed for run in second.row.runs] == [0, 1]
