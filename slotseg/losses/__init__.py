@@ -7,7 +7,8 @@ from slotseg.losses.features import FeatureLoss
 from slotseg.losses.masks import MaskLoss
 from slotseg.losses.matcher import MaskMatcher
 from slotseg.losses.reconstruction import ReconstructionLoss
-from slotseg.losses.step import TrainingStep
+from slotseg.losses.step import Prediction, Seen, TrainingStep
+from slotseg.losses.views import ViewSpec
 
 __all__ = [
     "DiffusionLoss",
@@ -15,7 +16,10 @@ __all__ = [
     "FeatureLoss",
     "MaskLoss",
     "MaskMatcher",
+    "Prediction",
     "ReconstructionLoss",
+    "Seen",
     "TrainingStep",
+    "ViewSpec",
     "build_losses",
 ]

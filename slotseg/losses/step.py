@@ -7,12 +7,26 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from slotseg.decoders import Decoded
+from slotseg.losses.views import ViewSpec
 from slotseg.slots import InitialSlots, SlotState
 
 
 @dataclass(frozen=True)
-class TrainingStep:
-    """Inputs and outputs of one forward pass in training.
+class Prediction:
+    """Masks and classes of one set of slots.
+
+    Attributes:
+        mask_logits: ``[B, K, h, w]`` float32, of the first decoder.
+        class_logits: ``[B, K, C + 1]`` float32, the last "no object"; None without a head.
+    """
+
+    mask_logits: Tensor
+    class_logits: Tensor | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the rooms made of a batch of images.
 
     Attributes:
         images: ``[B, 3, H, W]``, normalised.
@@ -20,13 +34,10 @@ class TrainingStep:
         initial: where the slots started.
         slots: the grouping's output.
         decoded: one entry for each decoder, in the order of ``MODEL.DECODERS``.
-        segment_maps: ``[B, H, W]`` int64, the true segment of every pixel, -1 for void; None when
-            the batch carries no masks.
-        file_names: of the images, for messages.
         class_logits: ``[B, K, C + 1]`` float32, the last "no object"; None for models whose
             segments have no classes.
-        segment_categories: ``[B, S]`` int64, the contiguous class of every segment, -1 beyond the
-            segments of an image; None when the batch carries none.
+        earlier: in training with auxiliary losses, the prediction from the slots after every
+            iteration but the last, in this order; else empty.
     """
 
     images: Tensor
@@ -34,7 +45,30 @@ class TrainingStep:
     initial: InitialSlots
     slots: SlotState
     decoded: list[Decoded]
-    segment_maps: Tensor | None
-    file_names: list[str]
     class_logits: Tensor | None = None
+    earlier: tuple[Prediction, ...] = ()
+
+    @property
+    def prediction(self) -> Prediction:
+        """The masks that are scored, and their classes."""
+        return Prediction(self.decoded[0].mask_logits, self.class_logits)
+
+
+@dataclass(frozen=True)
+class TrainingStep(Seen):
+    """One forward pass in training: what the rooms made of the batch, and the truth.
+
+    Attributes:
+        segment_maps: ``[B, H, W]`` int64, the true segment of every pixel, -1 for void; None when
+            the batch carries no masks.
+        file_names: of the images, for messages.
+        segment_categories: ``[B, S]`` int64, the contiguous class of every segment, -1 beyond the
+            segments of an image; None when the batch carries none.
+        views: what the rooms made of the other views of the images that losses ask for
+            (``loss.views``).
+    """
+
+    segment_maps: Tensor | None = None
+    file_names: tuple[str, ...] = ()
     segment_categories: Tensor | None = None
+    views: dict[ViewSpec, Seen] | None = None

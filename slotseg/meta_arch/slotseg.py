@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,17 +11,15 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from slotseg.decoders import Decoded, build_decoders
+from slotseg.decoders import build_decoders
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.heads import build_head
-from slotseg.losses import TrainingStep, build_losses
+from slotseg.losses import Seen, TrainingStep, build_losses
 from slotseg.meta_arch.images import stack_images
 from slotseg.meta_arch.truth import paint
 from slotseg.ops.mask_nms import distinct_slots
 from slotseg.slots import (
-    InitialSlots,
     PixelTokens,
-    SlotState,
     build_slot_grouping,
     build_slot_initializer,
 )
@@ -75,6 +72,10 @@ class SlotSeg(nn.Module):
         self.decoders = decoders
         self.head = head
         self.losses = losses
+        # Without an order of their own, views would be computed in another one in every process.
+        self.views = sorted(
+            {view for loss in losses.values() for view in getattr(loss, "views", ())}
+        )
         self.mask_nms_iou = mask_nms_iou
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -152,12 +153,23 @@ class SlotSeg(nn.Module):
             DatasetError: images of different sizes, or only some of them with masks.
         """
         images = self.preprocess(batched_inputs)
-        cached = _stack_cached_features(batched_inputs, self.device)
+        seen = self.look(images, _stack_cached_features(batched_inputs, self.device))
+        if self.training:
+            return self.compute_losses(batched_inputs, seen)
+        return self.segment(batched_inputs, seen)
+
+    def look(self, images: Tensor, cached: dict[str, Tensor] | None = None) -> Seen:
+        """Take normalised images ``[B, 3, H, W]`` through the rooms, one after the other.
+
+        Args:
+            images: of :meth:`preprocess`.
+            cached: maps of a frozen backbone, which then does not run.
+        """
         features = self.backbone(images) if cached is None else self.backbone(images, cached)
         tokens = self.tokens(features[self.in_feature])
         initial = self.initializer(tokens, features, images)
         slots = self.grouping(tokens, initial.slots)
-        seen = _Seen(
+        return Seen(
             images=images,
             features=features,
             initial=initial,
@@ -165,9 +177,6 @@ class SlotSeg(nn.Module):
             decoded=[decoder(slots, features, images) for decoder in self.decoders],
             class_logits=None if self.head is None else self.head(slots),
         )
-        if self.training:
-            return self.compute_losses(batched_inputs, seen)
-        return self.segment(batched_inputs, seen)
 
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """Images as one normalised batch ``[B, 3, H, W]`` on the model's device.
@@ -183,22 +192,22 @@ class SlotSeg(nn.Module):
             batch = F.interpolate(batch, size, mode="bilinear", align_corners=False)
         return batch.contiguous(memory_format=self.memory_format)
 
-    def compute_losses(
-        self, batched_inputs: list[dict[str, Any]], seen: _Seen
-    ) -> dict[str, Tensor]:
+    def compute_losses(self, batched_inputs: list[dict[str, Any]], seen: Seen) -> dict[str, Tensor]:
         """Weighted scalar losses by name, in float32 also under autocast."""
+        divisor = max(self.backbone.size_divisibility, 1)
         step = TrainingStep(
             **vars(seen),
             segment_maps=_stack_segment_maps(batched_inputs, self.device),
-            file_names=[x.get("file_name", "an image") for x in batched_inputs],
+            file_names=tuple(x.get("file_name", "an image") for x in batched_inputs),
             segment_categories=_stack_categories(batched_inputs, self.device),
+            views={spec: self.look(spec.images(seen.images, divisor)) for spec in self.views},
         )
         with torch.autocast(self.device.type, enabled=False):
             return {
                 name: value for loss in self.losses.values() for name, value in loss(step).items()
             }
 
-    def segment(self, batched_inputs: list[dict[str, Any]], seen: _Seen) -> list[dict[str, Any]]:
+    def segment(self, batched_inputs: list[dict[str, Any]], seen: Seen) -> list[dict[str, Any]]:
         """Every pixel goes to the slot with the highest mask there, duplicates left out."""
         masks = seen.decoded[0].mask_logits.softmax(dim=1)
         sizes = [
@@ -232,19 +241,7 @@ class SlotSeg(nn.Module):
         return torch.arange(masks.shape[0], device=masks.device)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What the rooms made of a batch; the fields are those of :class:`TrainingStep`."""
-
-    images: Tensor
-    features: dict[str, Tensor]
-    initial: InitialSlots
-    slots: SlotState
-    decoded: list[Decoded]
-    class_logits: Tensor | None
-
-
-def _slot_outputs(seen: _Seen, image: int) -> dict[str, Any]:
+def _slot_outputs(seen: Seen, image: int) -> dict[str, Any]:
     """What an image's slots are, where they looked and where they started."""
     outputs: dict[str, Any] = {
         "slots": seen.slots.slots[image].float(),

@@ -77,6 +77,7 @@ class NestedSlotAttention(SlotAttention):
         initial_subs = self.start_sub_slots(initial)
         parents, parent_memory = initial, self.update.start(initial)
         subs, sub_memory = initial_subs, self.update.start(initial_subs)
+        after: list[Tensor] = []
         for iteration in range(self.iterations):
             if self.bo_qsa and iteration == self.iterations - 1:
                 parents = straight_through(parents, initial)
@@ -88,6 +89,7 @@ class NestedSlotAttention(SlotAttention):
             gathered = self.gather(parent_share, values)
             parents, parent_memory = self.refine(parents, gathered, parent_memory)
             subs, sub_memory = self.refine(subs, self.gather(share, values), sub_memory)
+            after.append(subs)
         return SlotState(
             subs,
             share.unflatten(2, tokens.grid),
@@ -96,6 +98,7 @@ class NestedSlotAttention(SlotAttention):
                 parent_share.unflatten(2, tokens.grid),
                 torch.arange(subs.shape[1], device=subs.device) // self.sub_slots,
             ),
+            earlier=tuple(after[:-1]),
         )
 
     def start_sub_slots(self, initial: Tensor) -> Tensor:

@@ -96,12 +96,14 @@ class SlotAttention(nn.Module):
         """Group ``tokens`` of N = H * W pixels from the ``initial`` slots ``[B, K, D]``."""
         keys, values = self.keys_and_values(tokens)
         slots, memory = initial, self.update.start(initial)
+        after: list[Tensor] = []
         for iteration in range(self.iterations):
             if self.bo_qsa and iteration == self.iterations - 1:
                 slots, memory = straight_through(slots, initial), without_gradient(memory)
             attention = self.compete(slots, keys).softmax(dim=1)
             slots, memory = self.refine(slots, self.gather(attention, values), memory)
-        return SlotState(slots, attention.unflatten(2, tokens.grid))
+            after.append(slots)
+        return SlotState(slots, attention.unflatten(2, tokens.grid), earlier=tuple(after[:-1]))
 
     def keys_and_values(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """What slots are compared with and what they gather, each ``[B, N, D]``."""

@@ -46,8 +46,10 @@ class SlotState:
         attention: ``[B, K, H, W]``, the competition of the last iteration: for every pixel of the
             grouped map it sums to 1 over the K slots.
         parents: the upper level of a two-level grouping, else None.
+        earlier: ``[B, K, D]``, the slots after every iteration but the last.
     """
 
     slots: Tensor
     attention: Tensor
     parents: ParentSlots | None = None
+    earlier: tuple[Tensor, ...] = ()
