@@ -465,8 +465,10 @@ def _add_solver(cfg: CfgNode) -> None:
     # Parts that learn at another rate than BASE_LR: "<start of the parameters' names>=<factor>",
     # such as "decoders.1=2.0". MODEL.VIT.LAYER_DECAY comes on top.
     cfg.SOLVER.LR_FACTORS = []
-    # Besides Detectron2's WarmupCosineLR and WarmupMultiStepLR: WarmupHalvingLR, linear warm-up
-    # times 0.5 ** (iteration / HALVING_PERIOD), as Slot Attention was published.
+    # Besides Detectron2's WarmupCosineLR and WarmupMultiStepLR: WarmupPolyLR, linear warm-up times
+    # (1 - iteration / MAX_ITER) ** POLY_LR_POWER, never below POLY_LR_CONSTANT_ENDING, as DeepLab
+    # (both keys are of Detectron2's DeepLab project); WarmupHalvingLR, linear warm-up times
+    # 0.5 ** (iteration / HALVING_PERIOD), as Slot Attention was published.
     cfg.SOLVER.HALVING_PERIOD = 100000
     # CLIP_GRADIENTS.CLIP_TYPE also takes "full_model": one norm over all parameters.
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"

@@ -47,12 +47,14 @@ def build_lr_schedule(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Iterati
 
     * ``WarmupCosineLR``: ``(1 + cos(pi t / T)) / 2``, as Detectron2;
     * ``WarmupMultiStepLR``: ``GAMMA ** (number of STEPS <= t)``, as Detectron2;
+    * ``WarmupPolyLR``: ``max((1 - t / T) ** POLY_LR_POWER, POLY_LR_CONSTANT_ENDING)``, as the
+      DeepLab projects of Detectron2 (Chen et al. 2017, section 4.1.1);
     * ``WarmupHalvingLR``: ``0.5 ** (t / HALVING_PERIOD)``, as Slot Attention was trained
       (Locatello et al. 2020).
 
     While t < W the first two go from F times their first value to their value at W on a straight
-    line (``WARMUP_METHOD`` linear), or stay at F (constant), as in Detectron2. The third is
-    multiplied by the warm-up, ``F + (1 - F) t / W`` or F, as published (there with F = 0).
+    line (``WARMUP_METHOD`` linear), or stay at F (constant), as in Detectron2. The others are
+    multiplied by the warm-up, ``F + (1 - F) t / W`` or F, as published (Slot Attention with F = 0).
 
     Raises:
         ConfigError: an unknown name or method, or values that make no schedule.
@@ -75,11 +77,14 @@ def lr_multiplier(cfg: CfgNode) -> Multiplier:
         return _warm_up_to(_cosine(solver.MAX_ITER), solver)
     if name == "WarmupMultiStepLR":
         return _warm_up_to(_steps(solver.STEPS, solver.GAMMA), solver)
+    if name == "WarmupPolyLR":
+        poly = _poly(solver.MAX_ITER, solver.POLY_LR_POWER, solver.POLY_LR_CONSTANT_ENDING)
+        return _warm_up_times(poly, solver)
     if name == "WarmupHalvingLR":
         return _warm_up_times(_halving(solver.HALVING_PERIOD), solver)
     raise ConfigError(
         f"SOLVER.LR_SCHEDULER_NAME: unknown schedule {name!r}; choose WarmupCosineLR, "
-        "WarmupMultiStepLR or WarmupHalvingLR"
+        "WarmupMultiStepLR, WarmupPolyLR or WarmupHalvingLR"
     )
 
 
@@ -92,6 +97,17 @@ def _steps(steps: tuple[int, ...], gamma: float) -> Multiplier:
     if list(steps) != sorted(steps):
         raise ConfigError(f"SOLVER.STEPS: must be increasing, got {tuple(steps)}")
     return lambda t: gamma ** bisect_right(steps, t)
+
+
+def _poly(max_iter: int, power: float, ending: float) -> Multiplier:
+    if power <= 0.0:
+        raise ConfigError(f"SOLVER.POLY_LR_POWER: must be above 0, got {power}")
+    if not 0.0 <= ending < 1.0:
+        raise ConfigError(
+            f"SOLVER.POLY_LR_CONSTANT_ENDING: must be at least 0 and below 1, got {ending}"
+        )
+    # Past the end the base of the power would be negative.
+    return lambda t: max((1.0 - min(t, max_iter) / max_iter) ** power, ending)
 
 
 def _halving(period: int) -> Multiplier:

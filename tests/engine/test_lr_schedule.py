@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from detectron2.projects.deeplab import build_lr_scheduler as build_deeplab_scheduler
 from detectron2.solver import build_lr_scheduler as build_detectron2_scheduler
 
 from slotseg.config import get_cfg
@@ -69,6 +70,41 @@ def test_steps():
     assert rates(cfg, 8) == pytest.approx([0.5, 0.75, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_poly():
+    cfg = solver(
+        "WarmupPolyLR",
+        *("SOLVER.BASE_LR", 2.0, "SOLVER.WARMUP_ITERS", 2, "SOLVER.WARMUP_FACTOR", 0.5),
+        *("SOLVER.MAX_ITER", 8, "SOLVER.POLY_LR_POWER", 2.0),
+        *("SOLVER.POLY_LR_CONSTANT_ENDING", 0.1),
+    )
+    left = [1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8]
+    expected = [2 * x**2 for x in left]
+    expected[0] *= 0.5
+    expected[1] *= 0.75
+    # (2 / 8) ** 2 is below the ending already, and so is all after the last iteration.
+    assert rates(cfg, 11) == pytest.approx([*expected, *[0.2] * 5])
+
+
+@pytest.mark.parametrize("ending", [0.0, 0.2])
+@pytest.mark.parametrize("method", ["linear", "constant"])
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_poly_same_as_deeplab(ending, method, warmup):
+    cfg = solver(
+        "WarmupPolyLR",
+        *("SOLVER.WARMUP_METHOD", method, "SOLVER.WARMUP_ITERS", warmup),
+        *("SOLVER.WARMUP_FACTOR", 0.01, "SOLVER.MAX_ITER", 40),
+        *("SOLVER.POLY_LR_CONSTANT_ENDING", ending),
+    )
+    optimizer = one_weight(cfg.SOLVER.BASE_LR)
+    reference = build_deeplab_scheduler(cfg, optimizer)
+    expected = []
+    for _ in range(40):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    assert rates(cfg, 40) == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", ["WarmupCosineLR", "WarmupMultiStepLR"])
 @pytest.mark.parametrize("method", ["linear", "constant"])
 @pytest.mark.parametrize("warmup", [0, 7, 50])
@@ -113,6 +149,14 @@ def test_state_is_the_iteration_and_follows_a_new_config():
         (("SOLVER.WARMUP_METHOD", "slow"), "SOLVER.WARMUP_METHOD"),
         (("SOLVER.MAX_ITER", 0), "SOLVER.MAX_ITER"),
         (("SOLVER.STEPS", (5, 3)), "SOLVER.STEPS"),
+        (
+            ("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "SOLVER.POLY_LR_POWER", 0.0),
+            "SOLVER.POLY_LR_POWER",
+        ),
+        (
+            ("SOLVER.LR_SCHEDULER_NAME", "WarmupPolyLR", "SOLVER.POLY_LR_CONSTANT_ENDING", 1.0),
+            "SOLVER.POLY_LR_CONSTANT_ENDING",
+        ),
         (
             ("SOLVER.LR_SCHEDULER_NAME", "WarmupHalvingLR", "SOLVER.HALVING_PERIOD", 0),
             "SOLVER.HALVING_PERIOD",
