@@ -131,6 +131,11 @@ def _add_model(cfg: CfgNode) -> None:
     # Residual blocks at each stride on the way down.
     cfg.MODEL.UNET.BLOCKS = [1, 1, 1, 1]
 
+    # build_trimmed_resnet_fpn_backbone: Detectron2's build_resnet_fpn_backbone (MODEL.RESNETS,
+    # MODEL.FPN) with these levels "p<log2 of the stride>" alone: what no loss reaches would cost
+    # time and not learn.
+    cfg.MODEL.FPN.OUT_FEATURES = ["p2", "p3"]
+
     _add_vit(cfg)
     _add_masked_autoencoder(cfg)
 
