@@ -34,6 +34,7 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     _add_losses(cfg)
     _add_solver(cfg)
     _add_monitoring(cfg)
+    _add_unsupervised(cfg)
 
 
 def get_cfg(config_file: str | None = None, overrides: list[Any] | tuple[Any, ...] = ()) -> CfgNode:
@@ -106,6 +107,12 @@ def _add_input(cfg: CfgNode) -> None:
     # Images with more objects than this are left out, in training and in evaluation; 0 keeps all.
     # CLEVR6 is 6. Objects are counted, neither the background nor stuff or crowds.
     cfg.DATASETS.MAX_OBJECTS = 0
+    # Only the first so many images of every set, after MAX_OBJECTS, in training and in evaluation;
+    # 0: all. For checks such as configs/overfit.
+    cfg.DATASETS.MAX_IMAGES = 0
+
+    # False: training images come without their masks and classes, as if the set had none.
+    cfg.DATASETS.TRAIN_LABELS = True
 
 
 def _add_model(cfg: CfgNode) -> None:
@@ -219,6 +226,10 @@ def _add_model(cfg: CfgNode) -> None:
 
     # The decoders, in order. The first gives the masks that are predicted and scored.
     cfg.MODEL.DECODERS = ["SpatialBroadcastDecoder"]
+    # What its logits mean. "softmax": the slots share out every pixel; "sigmoid": each mask is
+    # independent of the others (Mask2Former), for MaskProductDecoder and LOSSES.MASKS.PIXEL_LOSS
+    # "bce"; slots may then overlap, and thresholds decide in inference.
+    cfg.MODEL.MASK_ACTIVATION = "softmax"
 
     broadcast = cfg.MODEL.SPATIAL_BROADCAST = CfgNode()
     # Each slot is repeated on this (height, width) grid ...
@@ -242,10 +253,23 @@ def _add_model(cfg: CfgNode) -> None:
     # What slots mean: "PanopticHead" gives each a class of the first set of DATASETS.TRAIN, or
     # none; empty: every slot is a segment, without a class.
     cfg.MODEL.HEAD.NAME = ""
-    # Inference: slots whose best thing class is less probable than this are no thing ...
+    # Inference: what each image's dict holds besides the slots: any of "panoptic_seg" (which
+    # evaluation and pictures need), "sem_seg" (probabilities of the classes, [C, height, width]
+    # float32: 160 MB for 19 classes at 1024x2048) and "instances" (Detectron2's Instances of the
+    # thing classes, at most TEST.DETECTIONS_PER_IMAGE, one bool mask of that size each).
+    cfg.MODEL.HEAD.OUTPUTS = ["panoptic_seg"]
+    # In "panoptic_seg" slots whose best thing class is less probable than this are no thing (with
+    # MODEL.MASK_ACTIVATION "sigmoid" they are nothing, stuff neither; Mask2Former's is 0.8) ...
     cfg.MODEL.HEAD.OBJECT_THRESHOLD = 0.5
     # ... and segments of fewer pixels than this are left out, at the size of the result.
     cfg.MODEL.HEAD.MIN_AREA = 1
+    # "sigmoid" only: a mask holds the pixels where it is at least this, and a slot that wins less
+    # than this share of its mask is left out.
+    cfg.MODEL.HEAD.MASK_THRESHOLD = 0.5
+    cfg.MODEL.HEAD.OVERLAP_THRESHOLD = 0.8
+    # Leave the class layer of MODEL.WEIGHTS alone and start a new one: for weights trained on other
+    # classes. It applies where a training starts, neither on --resume nor in inference.
+    cfg.MODEL.HEAD.REINIT_CLASSES = False
 
 
 def _add_vit(cfg: CfgNode) -> None:
@@ -423,7 +447,7 @@ def _add_huggingface(cfg: CfgNode) -> None:
 
 def _add_losses(cfg: CfgNode) -> None:
     losses = cfg.LOSSES = CfgNode()
-    # Weight 0 switches a loss off; at least one beside diversity must be on.
+    # Weight 0 switches a loss off; one that trains masks or a decoder must be on.
     losses.RECONSTRUCTION = CfgNode()
     # Mean squared error between the image in [-1, 1] and its reconstruction. No labels.
     losses.RECONSTRUCTION.WEIGHT = 1.0
@@ -441,7 +465,8 @@ def _add_losses(cfg: CfgNode) -> None:
     # assignment on the same costs.
     losses.MASKS = CfgNode()
     losses.MASKS.WEIGHT = 0.0
-    # "ce": cross entropy over slots; "bce": binary cross entropy of every matched slot.
+    # "ce": cross entropy over slots; "bce": binary cross entropy of every matched slot, the only
+    # one for MODEL.MASK_ACTIVATION "sigmoid".
     losses.MASKS.PIXEL_LOSS = "ce"
     losses.MASKS.PIXEL_WEIGHT = 1.0
     losses.MASKS.DICE_WEIGHT = 1.0
@@ -449,6 +474,18 @@ def _add_losses(cfg: CfgNode) -> None:
     # matching of its own, at this weight relative to the decoder's masks; 0: off. Without it the
     # slots may look anywhere as long as the decoder makes masks of what they saw.
     losses.MASKS.ATTENTION_WEIGHT = 0.0
+    # The same losses, classes included, on what the slots mean after each earlier iteration of the
+    # grouping, matched anew, at this weight each relative to the last one; 0: off.
+    losses.MASKS.AUXILIARY_WEIGHT = 0.0
+    # Points at which masks and truth (at its full size) are compared, in the matching and in the
+    # losses, each image (and, with "sigmoid", each matched slot) having its own; 0: every pixel of
+    # the masks, which for small maps costs no more and misses no small segment. Mask2Former: 12544,
+    # a fifth of its pixels.
+    losses.MASKS.POINTS = 0
+    # Of POINTS_OVERSAMPLE * POINTS random candidates the least sure POINTS_IMPORTANCE * POINTS are
+    # taken for the losses; the other points are random.
+    losses.MASKS.POINTS_OVERSAMPLE = 3.0
+    losses.MASKS.POINTS_IMPORTANCE = 0.75
     # The loss on the classes of the matched slots, where MODEL.HEAD.NAME predicts some.
     losses.MASKS.CLASS_WEIGHT = 1.0
     # Weight in it of a slot without a segment, relative to a matched one (DETR's 0.1).
@@ -461,6 +498,72 @@ def _add_losses(cfg: CfgNode) -> None:
     # Mean absolute cosine similarity between different slots of an image.
     losses.DIVERSITY = CfgNode()
     losses.DIVERSITY.WEIGHT = 0.01
+
+    _add_view_losses(losses)
+    _add_uncertainty_loss(losses)
+
+    # How losses are weighed against each other, on top of their WEIGHTs. "fixed": as they are.
+    # "uncertainty" (Kendall et al. 2018): each is multiplied by exp(-s) and s/2 is added, s being
+    # its learnt log variance, 0 at the start; the weights are in TensorBoard as loss_weight/*.
+    # SOLVER.LR_FACTORS ["weighting=10.0"] lets them learn at ten times the rate of the rest.
+    losses.WEIGHTING = CfgNode()
+    losses.WEIGHTING.NAME = "fixed"
+    # Largest absolute s: at 3 weights stay between 0.05 and 20.
+    losses.WEIGHTING.MAX_LOG_VARIANCE = 3.0
+
+
+def _add_view_losses(losses: CfgNode) -> None:
+    # Losses that need no labels and compare the image with other views of it. Each view costs a
+    # forward and a backward pass over it; losses that want the same one share it.
+
+    # Slots have to find themselves (InfoNCE) among the slots of another view of the image.
+    contrastive = losses.CONTRASTIVE = CfgNode()
+    contrastive.WEIGHT = 0.0
+    # The other view: mirrored left to right, and height and width times a factor.
+    contrastive.FLIP = True
+    contrastive.SCALE = 1.0
+    # Of the softmax over cosines.
+    contrastive.TEMPERATURE = 0.1
+    # Which slots of the two views are the same: "overlap", one to one by the overlap of their
+    # masks; "truth", by the true segment that each is matched to.
+    contrastive.PAIRS = "overlap"
+    # Pairs whose masks overlap less (soft intersection over union, 0 to 1) are none.
+    contrastive.MIN_OVERLAP = 0.5
+    # Among which slots of the other view: "image", those of the same image; "batch", of all images
+    # that the process has in its batch.
+    contrastive.NEGATIVES = "image"
+    # Length of the vectors that are compared, which a network of two layers makes of the slots; 0:
+    # the slots themselves, which then may not know left from right.
+    contrastive.PROJECTION_DIM = 64
+
+    # The masks, and where there is a head the classes, at other scales are the same after resizing;
+    # at every pixel the surer of the two teaches the other.
+    consistency = losses.CONSISTENCY = CfgNode()
+    consistency.WEIGHT = 0.0
+    # Factors on height and width, each another view.
+    consistency.SCALES = [0.5]
+    # Weight of the classes relative to the masks.
+    consistency.CLASS_WEIGHT = 1.0
+
+
+def _add_uncertainty_loss(losses: CfgNode) -> None:
+    # Cross entropy of every pixel's class, the sum of p(class | slot) times mask over slots,
+    # without the pixels that the model is not sure of: for labels that may be wrong, such as
+    # pseudo labels.
+    uncertainty = losses.UNCERTAINTY = CfgNode()
+    uncertainty.WEIGHT = 0.0
+    # How unsure the model is of a pixel, from 0 to 1. "entropy": of its classes and "no object",
+    # over the logarithm of their number; "iteration_variance": variance between the predictions
+    # after every iteration, summed over classes; "view_variance": the same between the image and
+    # its mirror image, which costs a pass over it.
+    uncertainty.MEASURE = "entropy"
+    # Pixels above this ...
+    uncertainty.THRESHOLD = 0.1
+    # ... do not count ("drop"), or only as far as THRESHOLD / uncertainty ("down_weight").
+    uncertainty.MODE = "drop"
+    # Iterations in which the threshold falls from 1, where all pixels count, to THRESHOLD. At the
+    # start of a training nothing is certain; 0 is for models that are trained already.
+    uncertainty.WARM_UP = 1000
 
 
 def _add_solver(cfg: CfgNode) -> None:
@@ -524,6 +627,39 @@ def _add_monitoring(cfg: CfgNode) -> None:
     # message, says that slots are collapsing.
     monitor.SIMILARITY_WARNING = 0.5
     monitor.SIMILARITY_ERROR = 0.8
+
+
+def _add_unsupervised(cfg: CfgNode) -> None:
+    # Panoptic quality without labels, for models without a head on panoptic sets: the parts of the
+    # training images are clustered, some clusters are things and the others stuff, and on the whole
+    # test set each cluster gets the class that it fits best (slotseg/unsupervised).
+    node = cfg.UNSUPERVISED = CfgNode()
+    # Number of clusters; 0: off.
+    node.CLUSTERS = 0
+    # What is clustered: "slots"; or, to compare with, "features" (every pixel of a map of the
+    # backbone) or "colors" (every pixel of the image, by colour and place).
+    node.PARTS = "slots"
+    # What a slot is known by: "slot", its vector, or "features", the mean of a map of the backbone
+    # under its mask. Every dimension is scaled to unit variance over the training set.
+    node.EMBEDDING = "features"
+    # That map of the backbone; empty: MODEL.SLOTS.IN_FEATURE.
+    node.FEATURE = ""
+    # Training images that clusters are found on, the first ones of DATASETS.TRAIN; 0: all.
+    node.IMAGES = 0
+    # Of every image at most so many parts are clustered, drawn at random.
+    node.PARTS_PER_IMAGE = 256
+    # How often k-means starts anew; the best is kept.
+    node.RESTARTS = 3
+    # A cluster is a thing if the region around a random pixel of it has on average at most this
+    # share of the image ...
+    node.THING_MAX_AREA = 0.05
+    # ... and at most this share of its pixels lies in regions that touch a border of the image.
+    node.THING_MAX_BORDER = 0.5
+    # Segments of fewer pixels than this are left out, at the size of the result.
+    node.MIN_AREA = 64
+    # Where a kind has more clusters than classes: "majority", the rest go to the class they share
+    # most pixels with (as CUPS does); "void", they have none (strictly one to one).
+    node.EXTRA_CLUSTERS = "majority"
 
 
 def _leaf_keys(node: CfgNode, prefix: str = "") -> list[str]:

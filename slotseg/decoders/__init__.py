@@ -5,6 +5,7 @@ from slotseg.decoders.decoded import Decoded, Regression
 from slotseg.decoders.diffusion import LatentDiffusionDecoder
 from slotseg.decoders.drawing import drawing
 from slotseg.decoders.feature_mlp import FeatureMLPDecoder
+from slotseg.decoders.iterations import decode_iterations
 from slotseg.decoders.mask_product import MaskProductDecoder
 from slotseg.decoders.spatial_broadcast import SpatialBroadcastDecoder
 
@@ -17,5 +18,6 @@ __all__ = [
     "Regression",
     "SpatialBroadcastDecoder",
     "build_decoders",
+    "decode_iterations",
     "drawing",
 ]

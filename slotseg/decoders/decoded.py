@@ -25,7 +25,8 @@ class Decoded:
     """The output of one decoder; None for what it does not make.
 
     Attributes:
-        mask_logits: ``[B, K, h, w]`` float32; their softmax over K are the masks.
+        mask_logits: ``[B, K, h, w]`` float32; their softmax over K are the masks, or, with
+            ``MODEL.MASK_ACTIVATION`` "sigmoid", the sigmoid of each.
         reconstruction: ``[B, 3, h, w]`` float32, the normalised image.
         features: of a backbone map, ``[B, C, h, w]``; in training.
         noise: of the noise in the latents of the image, ``[B, C, h, w]``; in training.

@@ -57,8 +57,8 @@ def slot_statistics(outputs: Sequence[Mapping[str, Any]]) -> SlotStatistics:
     """Statistics of a model's inference outputs.
 
     Args:
-        outputs: one dict an image, with ``slots`` ``[K, D]`` and ``slot_masks`` ``[K, h, w]``,
-            softmax over K.
+        outputs: one dict an image, with ``slots`` ``[K, D]`` and ``slot_masks`` ``[K, h, w]``;
+            independent masks count relative to each other.
     """
     slots = torch.stack([o["slots"] for o in outputs]).double()
     masks = torch.stack([o["slot_masks"] for o in outputs]).double()
@@ -160,7 +160,9 @@ def _mean_entropy(masks: Tensor) -> float:
     num_slots = masks.shape[1]
     if num_slots < 2:
         return 0.0
-    return float(-torch.special.xlogy(masks, masks).sum(1).mean() / math.log(num_slots))
+    # Independent masks do not sum to 1.
+    shares = masks / masks.sum(1, keepdim=True).clamp_min(1e-12)
+    return float(-torch.special.xlogy(shares, shares).sum(1).mean() / math.log(num_slots))
 
 
 def _similarity_advice(similarity: float) -> str:

@@ -11,7 +11,8 @@ from slotseg.slots.build import look_up
 HEAD_REGISTRY = Registry("HEAD")
 HEAD_REGISTRY.__doc__ = """
 Modules that give slots a meaning: ``forward(slots: SlotState) -> class logits [B, K, C + 1]`` and
-``segment(class_logits, masks, size) -> (ids, segments_info)``, built as ``Class(cfg)``.
+``infer(class_logits, masks, size) -> dict``, what an image's output holds besides its slots, built
+as ``Class(cfg)``.
 """
 
 

@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-# Masks that are brought to full size at once: memory does not grow with the number of queries.
-_CHUNK = 8
+from slotseg.ops.competition import compete
 
 
 @torch.no_grad()
@@ -77,59 +75,23 @@ def panoptic_inference(
     if len(kept) == 0:
         return torch.zeros(size, dtype=torch.int32, device=mask_probs.device), []
     scores, classes = class_probs[kept].float().max(dim=1)
-    winner, inside, mask_areas = _compete(
-        mask_probs,
-        kept,
-        scores,
-        size,
-        mask_threshold,
-        upsample or (lambda masks: _bilinear(masks, size)),
+    found = compete(
+        mask_probs[kept], size, scores=scores, threshold=mask_threshold, upsample=upsample
     )
-    won = torch.bincount(winner.flatten(), minlength=len(kept))
-    areas = torch.bincount(winner[inside], minlength=len(kept))
+    won = torch.bincount(found.winner.flatten(), minlength=len(kept))
+    areas = torch.bincount(found.winner[found.inside], minlength=len(kept))
     id_of_query, segments_info = _merge(
         scores.tolist(),
         classes.tolist(),
         won.tolist(),
         areas.tolist(),
-        mask_areas.tolist(),
+        found.areas.tolist(),
         is_thing,
         overlap_threshold,
         min_area,
     )
-    ids = torch.tensor(id_of_query, dtype=torch.int32, device=winner.device)[winner]
-    return ids.masked_fill_(~inside, 0), segments_info
-
-
-def _compete(
-    masks: Tensor,
-    kept: Tensor,
-    scores: Tensor,
-    size: tuple[int, int],
-    mask_threshold: float,
-    upsample: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A running maximum over chunks of queries.
-
-    Returns:
-        The position in ``kept`` of every pixel's winner ``[height, width]`` int64, whether the
-        pixel is inside that winner's mask, and the whole area of every kept mask.
-    """
-    best = torch.full(size, -1.0, device=masks.device)
-    winner = torch.zeros(size, dtype=torch.int64, device=masks.device)
-    inside = torch.zeros(size, dtype=torch.bool, device=masks.device)
-    mask_areas = []
-    for start in range(0, len(kept), _CHUNK):
-        full = upsample(masks[kept[start : start + _CHUNK]]).float()
-        mask_areas.append((full >= mask_threshold).flatten(1).sum(dim=1))
-        value, first = (full * scores[start : start + len(full), None, None]).max(dim=0)
-        claimed = full.gather(0, first.unsqueeze(0))[0] >= mask_threshold
-        # Strictly better: of equals the first query wins, whatever the chunks.
-        better = value > best
-        best = torch.where(better, value, best)
-        winner = torch.where(better, first + start, winner)
-        inside = torch.where(better, claimed, inside)
-    return winner, inside, torch.cat(mask_areas)
+    ids = torch.tensor(id_of_query, dtype=torch.int32, device=mask_probs.device)[found.winner]
+    return ids.masked_fill_(~found.inside, 0), segments_info
 
 
 def _merge(
@@ -166,9 +128,3 @@ def _merge(
         segment["score"] = max(segment["score"], scores[query])
         id_of_query[query] = segment["id"]
     return id_of_query, segments_info
-
-
-def _bilinear(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    if masks.shape[1:] == size:
-        return masks
-    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]

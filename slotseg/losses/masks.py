@@ -8,28 +8,43 @@ from torch import Tensor, nn
 
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.classes import ClassLoss, check_categories
+from slotseg.losses.coverage import coverage, segment_areas
+from slotseg.losses.mask_terms import MaskPairs, MaskSamples
 from slotseg.losses.matcher import MaskMatcher
-from slotseg.losses.step import TrainingStep
+from slotseg.losses.points import PointSampler, read_maps, read_one_segment, read_segments
+from slotseg.losses.step import Prediction, TrainingStep
 
 
 class MaskLoss(nn.Module):
     """Pixel and dice loss between the first decoder's masks and the true segments.
 
     Slots are matched to segments, the background being one of them, and every matched slot is
-    asked for its segment at the resolution of the masks; there each pixel's truth is the share
-    that each segment covers, so thin boundaries are not lost. Void pixels count nowhere.
+    asked for its segment, either at the resolution of the masks, where each pixel's truth is the
+    share that each segment covers, so that thin boundaries are not lost; or at sampled points,
+    where masks and truth are read bilinearly, the truth from its full size. Void counts nowhere.
 
     * ``"ce"``: cross entropy of the softmax over slots, mean over pixels;
-    * ``"bce"``: binary cross entropy of every slot, mean over pixels and matched slots;
+    * ``"bce"``: binary cross entropy of every matched slot, mean over pixels and matched slots;
     * dice (Milletari et al. 2016): ``1 - (2 |p t| + 1) / (|p| + |t| + 1)``, mean over matched
       segments.
 
+    With "bce", dice, independent masks and points this is the set criterion of Mask2Former (Cheng
+    et al. 2022). Slots are matched at uniform points, the same for all slots of an image, and the
+    loss is taken at points where the prediction is unsure: of an independent mask where it is near
+    1/2, each matched slot having points of its own; of masks that share out every pixel where the
+    two largest are near each other, because there what one slot gains another loses.
+
     Args:
-        pixel_loss: "ce" or "bce".
+        pixel_loss: "ce" or "bce"; independent masks know only "bce".
         pixel_weight, dice_weight: factors of the two losses.
-        attention_weight: factor, on top, of the same loss on the grouping's last attention.
+        attention_weight: factor, on top, of the same loss on the grouping's last attention, whose
+            pixels are shared out and always compared at its full (coarse) resolution.
         matcher: pairs slots with segments.
         classes: the loss on the classes of the matched slots; None for segments without classes.
+        independent: each mask is a sigmoid; otherwise a softmax over slots shares out every pixel.
+        auxiliary_weight: factor of the same losses, classes included, on what the slots mean after
+            each earlier iteration, matched anew; 0: off.
+        points: how points are drawn; None: every pixel of the masks.
     """
 
     @configurable
@@ -42,20 +57,31 @@ class MaskLoss(nn.Module):
         attention_weight: float,
         matcher: MaskMatcher,
         classes: ClassLoss | None = None,
+        independent: bool = False,
+        auxiliary_weight: float = 0.0,
+        points: PointSampler | None = None,
     ) -> None:
         super().__init__()
         if pixel_loss not in ("ce", "bce"):
             raise ConfigError(f"LOSSES.MASKS.PIXEL_LOSS: {pixel_loss!r} is unknown; ce or bce")
+        if independent and pixel_loss == "ce":
+            raise ConfigError(
+                "LOSSES.MASKS.PIXEL_LOSS is 'ce', a softmax over slots, but "
+                "MODEL.MASK_ACTIVATION is 'sigmoid'; choose 'bce'"
+            )
         self.pixel_loss = pixel_loss
         self.pixel_weight = pixel_weight
         self.dice_weight = dice_weight
         self.attention_weight = attention_weight
         self.matcher = matcher
         self.classes = classes
+        self.independent = independent
+        self.auxiliary_weight = auxiliary_weight
+        self.points = points
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read ``LOSSES.MASKS``."""
+        """Read ``LOSSES.MASKS`` and ``MODEL.MASK_ACTIVATION``."""
         node = cfg.LOSSES.MASKS
         return {
             "pixel_loss": node.PIXEL_LOSS,
@@ -68,118 +94,150 @@ class MaskLoss(nn.Module):
             "classes": ClassLoss(node.WEIGHT * node.CLASS_WEIGHT, node.NO_OBJECT_WEIGHT)
             if cfg.MODEL.HEAD.NAME
             else None,
+            "independent": cfg.MODEL.MASK_ACTIVATION == "sigmoid",
+            "auxiliary_weight": node.AUXILIARY_WEIGHT,
+            "points": PointSampler(node.POINTS, node.POINTS_OVERSAMPLE, node.POINTS_IMPORTANCE)
+            if node.POINTS
+            else None,
         }
+
+    @property
+    def needs_earlier(self) -> bool:
+        """Whether the predictions after earlier iterations are asked for (``Seen.earlier``)."""
+        return self.auxiliary_weight > 0
 
     def forward(self, step: TrainingStep) -> dict[str, Tensor]:
         """``loss_mask_pixel`` and ``loss_mask_dice``, scalars; with classes also ``loss_class``;
-        with an attention weight also ``loss_attention_pixel`` and ``loss_attention_dice``.
+        with an auxiliary weight the same with ``auxiliary`` in their names, sums over the earlier
+        iterations; with an attention weight ``loss_attention_pixel`` and ``loss_attention_dice``.
         """
         if step.segment_maps is None:
             raise DatasetError(
                 f"{step.file_names[0]}: has no mask, but LOSSES.MASKS.WEIGHT is above 0; train on "
                 "a set with masks or set the weight to 0"
             )
-        logits = step.decoded[0].mask_logits
-        log_masks = logits.float().flatten(2).log_softmax(dim=1)
-        truth = coverage(step.segment_maps, logits.shape[-2:]).flatten(2)
-        if self.classes is None:
-            slot_of = self.matcher(log_masks, truth, step.file_names)
-            losses = {}
-        else:
-            slot_of, loss = self._match_classes(step, log_masks, truth)
-            losses = {"loss_class": loss}
-        losses["loss_mask_pixel"], losses["loss_mask_dice"] = self.compare(
-            log_masks, truth, slot_of
-        )
+        losses = self.judge(step.prediction, step)
+        if self.auxiliary_weight > 0:
+            earlier = [self.judge(prediction, step) for prediction in step.earlier]
+            losses |= {
+                name.replace("loss_", "loss_auxiliary_"): self.auxiliary_weight
+                * sum(judged[name] for judged in earlier)
+                for name in losses
+                if earlier
+            }
         if self.attention_weight > 0:
             # The softmax of a logarithm of probabilities is those probabilities again.
-            attention = step.slots.attention.clamp_min(1e-6).log()
-            log_masks = attention.float().flatten(2).log_softmax(dim=1)
-            truth = coverage(step.segment_maps, attention.shape[-2:]).flatten(2)
-            slot_of = self.matcher(log_masks, truth, step.file_names)
-            pixel, dice = self.compare(log_masks, truth, slot_of)
+            logits = step.slots.attention.clamp_min(1e-6).log().float()
+            samples = _every_pixel(logits, step.segment_maps, independent=False)
+            slot_of = self.matcher(samples.log_masks, samples.truth, step.file_names)
+            pixel, dice = self._compare(samples.pairs(slot_of))
             losses["loss_attention_pixel"] = self.attention_weight * pixel
             losses["loss_attention_dice"] = self.attention_weight * dice
         return losses
 
-    def _match_classes(
-        self, step: TrainingStep, log_masks: Tensor, truth: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Slots by segment, matched by class as well, and the loss on their classes."""
-        if step.segment_categories is None:
-            raise DatasetError(
-                f"{step.file_names[0]}: its segments have no classes, but MODEL.HEAD.NAME predicts "
-                "some; train on a panoptic set or set it to ''"
-            )
-        categories = step.segment_categories[:, : truth.shape[1]]
-        check_categories(categories, step.class_logits.shape[2] - 1, step.file_names)
-        slot_of = self.matcher(log_masks, truth, step.file_names, step.class_logits, categories)
-        masks = log_masks.detach().exp()
-        known = masks @ truth.sum(dim=1).unsqueeze(2)
-        known_share = known.squeeze(2) / masks.sum(dim=2).clamp_min(1e-6)
-        return slot_of, self.classes(step.class_logits, slot_of, categories, known_share)
+    def judge(self, prediction: Prediction, step: TrainingStep) -> dict[str, Tensor]:
+        """The weighted losses of one prediction, after a matching of its own."""
+        logits = prediction.mask_logits.float()
+        samples = self._samples_to_match(logits, step.segment_maps)
+        logits_of_class = categories = None
+        if self.classes is not None:
+            logits_of_class = prediction.class_logits
+            categories = _categories(prediction, step)[:, : samples.truth.shape[1]]
+        slot_of = self.matcher(
+            samples.log_masks,
+            samples.truth,
+            step.file_names,
+            logits_of_class,
+            categories,
+            log_others=samples.log_others,
+            # Points can miss a small segment, which still wants its slot.
+            present=segment_areas(step.segment_maps) > 0,
+        )
+        losses = {}
+        if self.classes is not None:
+            known = _known_share(samples)
+            losses["loss_class"] = self.classes(logits_of_class, slot_of, categories, known)
+        pairs = self._pairs(logits, step.segment_maps, samples, slot_of)
+        losses["loss_mask_pixel"], losses["loss_mask_dice"] = self._compare(pairs)
+        return losses
 
-    def compare(self, log_masks: Tensor, truth: Tensor, slot_of: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare one set of masks with the segments they are matched to.
+    def _samples_to_match(self, logits: Tensor, segment_maps: Tensor) -> MaskSamples:
+        if self.points is None:
+            return _every_pixel(logits, segment_maps, self.independent)
+        points = self.points.random(len(logits), logits.device)
+        return _at_points(logits.detach(), segment_maps, points, self.independent)
 
-        Args:
-            log_masks: ``[B, K, P]`` log of the masks, a softmax over K, at P pixels.
-            truth: ``[B, S, P]`` shares (:func:`coverage`).
-            slot_of: ``[B, S]`` int64, the slot of each segment or -1.
+    def _pairs(
+        self, logits: Tensor, segment_maps: Tensor, samples: MaskSamples, slot_of: Tensor
+    ) -> MaskPairs:
+        """Matched slots and segments at the pixels or points of the loss."""
+        if self.points is None:
+            return samples.pairs(slot_of)
+        if self.independent:
+            return _pairs_at_unsure_points(logits, segment_maps, slot_of, self.points)
+        points = self.points.unsure(
+            len(logits), logits.device, lambda x: _lead(logits, segment_maps, x)
+        )
+        return _at_points(logits, segment_maps, points, independent=False).pairs(slot_of)
 
-        Returns:
-            The weighted pixel and dice loss.
-        """
-        matched = slot_of >= 0
-        # Row s of `chosen` is the log mask of the slot that answers for segment s.
-        index = slot_of.clamp_min(0).unsqueeze(2).expand(-1, -1, log_masks.shape[2])
-        chosen = log_masks.gather(1, index)
-        truth = truth * matched.unsqueeze(2)
-        known = truth.sum(dim=1, keepdim=True)
-        if self.pixel_loss == "ce":
-            pixel = -(chosen * truth).sum() / known.sum().clamp_min(1.0)
-        else:
-            pixel = _binary_cross_entropy(chosen, truth, known, matched)
-        dice = _dice(chosen.exp() * known, truth)[matched].sum() / matched.sum().clamp_min(1)
-        return self.pixel_weight * pixel, self.dice_weight * dice
-
-
-def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """The share of every coarse pixel that each segment covers.
-
-    Args:
-        segment_maps: ``[B, H, W]`` int64, -1 for void.
-        size: (h, w) to average to; each pixel counts in one coarse pixel. A map larger than
-            (H, W), as decoders can make of images of a few pixels, has void between them.
-
-    Returns:
-        ``[B, S, h, w]`` float32 with S = the highest index + 1; sums over S to 1 less the share
-        of void.
-    """
-    batch, height, width = segment_maps.shape
-    num_segments = max(int(segment_maps.max()) + 1, 1)
-    # Count pixels by (image, segment, coarse pixel) instead of averaging one-hot maps, which
-    # would hold S full-size images.
-    cells = size[0] * size[1]
-    row = torch.arange(height, device=segment_maps.device) * size[0] // height
-    column = torch.arange(width, device=segment_maps.device) * size[1] // width
-    cell = (row.view(-1, 1) * size[1] + column).expand(batch, -1, -1)
-    image = torch.arange(batch, device=segment_maps.device).view(-1, 1, 1)
-    index = (image * num_segments + segment_maps) * cells + cell
-    counts = torch.bincount(index[segment_maps >= 0], minlength=batch * num_segments * cells)
-    area = torch.bincount(cell[0].flatten(), minlength=cells)
-    return counts.view(batch, num_segments, *size) / area.clamp_min(1).view(size)
+    def _compare(self, pairs: MaskPairs) -> tuple[Tensor, Tensor]:
+        pixel = pairs.cross_entropy() if self.pixel_loss == "ce" else pairs.binary_cross_entropy()
+        return self.pixel_weight * pixel, self.dice_weight * pairs.dice()
 
 
-def _binary_cross_entropy(chosen: Tensor, truth: Tensor, known: Tensor, matched: Tensor) -> Tensor:
-    # log(1 - p) from log p; the clamp keeps the gradient finite where a slot owns a pixel.
-    log_other = torch.log1p(-chosen.exp().clamp_max(1.0 - 1e-6))
-    entropy = -(truth * chosen + (known - truth) * log_other)
-    pixels = known.sum(dim=2) * matched
-    return (entropy * matched.unsqueeze(2)).sum() / pixels.sum().clamp_min(1.0)
+def _categories(prediction: Prediction, step: TrainingStep) -> Tensor:
+    if step.segment_categories is None:
+        raise DatasetError(
+            f"{step.file_names[0]}: its segments have no classes, but MODEL.HEAD.NAME predicts "
+            "some; train on a panoptic set or set it to ''"
+        )
+    check_categories(step.segment_categories, prediction.class_logits.shape[2] - 1, step.file_names)
+    return step.segment_categories
 
 
-def _dice(masks: Tensor, truth: Tensor) -> Tensor:
-    """Soft dice error ``[B, S]`` of ``[B, S, P]`` masks."""
-    overlap = (masks * truth).sum(dim=2)
-    return 1.0 - (2.0 * overlap + 1.0) / (masks.sum(dim=2) + truth.sum(dim=2) + 1.0)
+def _known_share(samples: MaskSamples) -> Tensor:
+    """``[B, K]``, the share of each mask that lies where there is a truth."""
+    masks = samples.log_masks.detach().exp()
+    known = masks @ samples.truth.sum(dim=1).unsqueeze(2)
+    return known.squeeze(2) / masks.sum(dim=2).clamp_min(1e-6)
+
+
+def _every_pixel(logits: Tensor, segment_maps: Tensor, independent: bool) -> MaskSamples:
+    truth = coverage(segment_maps, logits.shape[-2:])
+    return MaskSamples.of(logits.flatten(2), truth.flatten(2), independent)
+
+
+def _at_points(
+    logits: Tensor, segment_maps: Tensor, points: Tensor, independent: bool
+) -> MaskSamples:
+    """At points ``[B, P, 2]``, the same for all slots of an image."""
+    return MaskSamples.of(
+        read_maps(logits, points), read_segments(segment_maps, points), independent
+    )
+
+
+def _lead(logits: Tensor, segment_maps: Tensor, points: Tensor) -> Tensor:
+    """``[B, P]``: how far the strongest slot leads the second there; infinite in void."""
+    strongest = read_maps(logits.detach(), points).topk(min(2, logits.shape[1]), dim=1).values
+    lead = strongest[:, 0] - strongest[:, -1]
+    known = read_segments(segment_maps.clamp_max(0), points).sum(dim=1)
+    return lead.masked_fill(known == 0, torch.inf)
+
+
+def _pairs_at_unsure_points(
+    logits: Tensor, segment_maps: Tensor, slot_of: Tensor, sampler: PointSampler
+) -> MaskPairs:
+    """Every matched slot at points where its own independent mask is near 1/2."""
+    image, segment = (slot_of >= 0).nonzero(as_tuple=True)
+    chosen = logits[image, slot_of[image, segment]].unsqueeze(1)
+
+    def certainty(points: Tensor) -> Tensor:
+        _, known = read_one_segment(segment_maps, image, segment, points)
+        sure = read_maps(chosen.detach(), points).squeeze(1).abs()
+        return sure.masked_fill(known == 0, torch.inf)
+
+    points = sampler.unsure(len(image), logits.device, certainty)
+    read = read_maps(chosen, points)
+    truth, known = read_one_segment(segment_maps, image, segment, points)
+    samples = MaskSamples.of(read, truth.unsqueeze(1), independent=True)
+    return MaskPairs(samples.log_masks[:, 0], samples.log_others[:, 0], truth, known)

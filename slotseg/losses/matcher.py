@@ -17,7 +17,8 @@ class MaskMatcher:
     """Hungarian matching of slots to true segments (Kuhn 1955, as in DETR, Carion et al. 2020).
 
     Args:
-        pixel_weight: factor of the cross entropy a slot would pay for the segment's pixels.
+        pixel_weight: factor of the cross entropy a slot would pay for the segment's pixels; of
+            independent masks the binary one, over all pixels.
         dice_weight: factor of the soft dice error.
         class_weight: factor of the probability that a slot gives to the segment's class.
     """
@@ -36,16 +37,22 @@ class MaskMatcher:
         file_names: list[str],
         class_logits: Tensor | None = None,
         categories: Tensor | None = None,
+        *,
+        log_others: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
         """Match one batch.
 
         Args:
-            log_masks: ``[B, K, P]`` float32, log of the masks (softmax over K) at P pixels.
+            log_masks: ``[B, K, P]`` float32, log of the masks at P pixels.
             truth: ``[B, S, P]`` float32, the share of each pixel that each segment covers; void
                 pixels are 0 everywhere, absent segments are 0 at every pixel.
             file_names: for messages.
             class_logits: ``[B, K, C + 1]``, for models that classify slots.
             categories: ``[B, S]`` int64, the class of each segment, -1 for none.
+            log_others: ``[B, K, P]`` float32, log of 1 - mask, of independent masks; None: the
+                masks are a softmax over K.
+            present: ``[B, S]`` bool, segments to be matched; None: those that cover a pixel.
 
         Returns:
             ``[B, S]`` int64: the slot of each segment, -1 for absent segments and for those
@@ -54,7 +61,7 @@ class MaskMatcher:
         Raises:
             NonFiniteLossError: NaN or infinite costs, naming the files.
         """
-        cost = self._cost(log_masks, truth)
+        cost = self._cost(log_masks, log_others, truth)
         if class_logits is not None:
             cost = cost - self.class_weight * _class_agreement(class_logits, categories)
         if not torch.isfinite(cost).all():
@@ -69,7 +76,7 @@ class MaskMatcher:
                 f"matching costs are not finite for {', '.join(bad)}; lower SOLVER.BASE_LR or "
                 "switch SOLVER.AMP.ENABLED off"
             )
-        present = truth.sum(dim=2).gt(0).cpu()
+        present = (truth.sum(dim=2) > 0 if present is None else present).cpu()
         costs = cost.cpu().numpy()
         slot_of = torch.full(present.shape, -1, dtype=torch.int64)
         for image, segments in enumerate(present):
@@ -79,14 +86,20 @@ class MaskMatcher:
         self._warn_about_slots(present.sum(dim=1), log_masks.shape[1], file_names)
         return slot_of.to(log_masks.device)
 
-    def _cost(self, log_masks: Tensor, truth: Tensor) -> Tensor:
-        """``[B, K, S]``."""
-        area = truth.sum(dim=2).clamp_min(1e-6)
-        cross_entropy = -(log_masks @ truth.transpose(1, 2)) / area.unsqueeze(1)
-        masks = log_masks.exp() * truth.sum(dim=1, keepdim=True)
-        overlap = masks @ truth.transpose(1, 2)
-        dice = 1.0 - 2.0 * overlap / (masks.sum(dim=2, keepdim=True) + area.unsqueeze(1))
-        return self.pixel_weight * cross_entropy + self.dice_weight * dice
+    def _cost(self, log_masks: Tensor, log_others: Tensor | None, truth: Tensor) -> Tensor:
+        """``[B, K, S]``: products of all slots with all segments of the batch at once."""
+        segments = truth.transpose(1, 2)
+        known = truth.sum(dim=1, keepdim=True)
+        area = truth.sum(dim=2).clamp_min(1e-6).unsqueeze(1)
+        if log_others is None:
+            entropy = -(log_masks @ segments) / area
+        else:
+            # Inside the segment log p, elsewhere log (1 - p).
+            entropy = (log_others - log_masks) @ segments - log_others @ known.transpose(1, 2)
+            entropy = entropy / known.sum(dim=2, keepdim=True).clamp_min(1e-6)
+        masks = log_masks.exp() * known
+        dice = 1.0 - 2.0 * (masks @ segments) / (masks.sum(dim=2, keepdim=True) + area)
+        return self.pixel_weight * entropy + self.dice_weight * dice
 
     def _warn_about_slots(self, counts: Tensor, num_slots: int, file_names: list[str]) -> None:
         most = int(counts.max())

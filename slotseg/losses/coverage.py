@@ -1,0 +1,46 @@
+"""True segments as shares of coarse pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """The share of every coarse pixel that each segment covers.
+
+    Args:
+        segment_maps: ``[B, H, W]`` int64, -1 for void.
+        size: (h, w) to average to; each pixel counts in one coarse pixel. A map larger than
+            (H, W), as decoders can make of images of a few pixels, has void between them.
+
+    Returns:
+        ``[B, S, h, w]`` float32 with S = the highest index + 1; sums over S to 1 less the share
+        of void.
+    """
+    batch, height, width = segment_maps.shape
+    num_segments = count_segments(segment_maps)
+    # Count pixels by (image, segment, coarse pixel) instead of averaging one-hot maps, which
+    # would hold S full-size images.
+    cells = size[0] * size[1]
+    row = torch.arange(height, device=segment_maps.device) * size[0] // height
+    column = torch.arange(width, device=segment_maps.device) * size[1] // width
+    cell = (row.view(-1, 1) * size[1] + column).expand(batch, -1, -1)
+    image = torch.arange(batch, device=segment_maps.device).view(-1, 1, 1)
+    index = (image * num_segments + segment_maps) * cells + cell
+    counts = torch.bincount(index[segment_maps >= 0], minlength=batch * num_segments * cells)
+    area = torch.bincount(cell[0].flatten(), minlength=cells)
+    return counts.view(batch, num_segments, *size) / area.clamp_min(1).view(size)
+
+
+def segment_areas(segment_maps: Tensor) -> Tensor:
+    """Pixels of every segment, ``[B, S]`` int64, of maps ``[B, H, W]`` int64 with -1 for void."""
+    batch, num_segments = len(segment_maps), count_segments(segment_maps)
+    image = torch.arange(batch, device=segment_maps.device).view(-1, 1, 1)
+    index = (image * num_segments + segment_maps)[segment_maps >= 0]
+    return torch.bincount(index, minlength=batch * num_segments).view(batch, num_segments)
+
+
+def count_segments(segment_maps: Tensor) -> int:
+    """S, one more than the highest index in the batch; at least 1."""
+    return max(int(segment_maps.max()) + 1, 1)
