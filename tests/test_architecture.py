@@ -19,6 +19,7 @@ FORBIDDEN = {
     "data": MODEL | {"engine", "evaluation", "visualization"},
     "evaluation": MODEL | {"data", "engine", "visualization"},
     "visualization": MODEL | {"data", "engine"},
+    "unsupervised": MODEL | {"data", "engine", "evaluation", "visualization", "config"},
     "engine": set(),
     "comparison": MODEL | {"data", "ops", "ladder"},
     "ladder": MODEL | {"data", "ops", "evaluation", "visualization"},
@@ -27,6 +28,9 @@ FORBIDDEN = {
 # one another: only tools enter them.
 for room in FORBIDDEN.keys() - {"comparison", "ladder"}:
     FORBIDDEN[room] |= {"comparison", "ladder"}
+# Clusters are found around a trained model, by the engine alone.
+for room in FORBIDDEN.keys() - {"engine", "unsupervised"}:
+    FORBIDDEN[room] |= {"unsupervised"}
 
 
 def imported_rooms(path: Path) -> set[str]:

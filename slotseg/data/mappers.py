@@ -11,6 +11,7 @@ from detectron2.data import MetadataCatalog
 from slotseg.classes import class_set
 from slotseg.data.mapper import SceneMapper
 from slotseg.data.panoptic_mapper import PanopticMapper
+from slotseg.data.unlabelled import WithoutLabels
 from slotseg.errors import ConfigError
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any]]
@@ -27,7 +28,7 @@ def build_mapper(cfg: CfgNode, is_train: bool, dataset_names: Sequence[str]) -> 
 
     Args:
         cfg: whole config.
-        is_train: whether to augment.
+        is_train: whether to augment, and with ``DATASETS.TRAIN_LABELS`` off to read images only.
         dataset_names: registered sets, all of one kind (``evaluator_type`` of their Metadata; a
             set without one is taken as scenes, "slots").
 
@@ -51,7 +52,8 @@ def build_mapper(cfg: CfgNode, is_train: bool, dataset_names: Sequence[str]) -> 
     kind = next(iter(kinds.values()), "slots")
     if kind == "panoptic":
         _check_same_classes(dataset_names)
-    return MAPPERS[kind](cfg, is_train)
+    mapper = MAPPERS[kind](cfg, is_train)
+    return mapper if cfg.DATASETS.TRAIN_LABELS or not is_train else WithoutLabels(mapper)
 
 
 def dataset_kind(dataset_name: str) -> str:

@@ -12,6 +12,7 @@ from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from slotseg.classes import class_set
 from slotseg.errors import ConfigError
 from slotseg.evaluation.at_truth_size import AtTruthSize
+from slotseg.evaluation.cluster_evaluator import ClusterPanopticEvaluator
 from slotseg.evaluation.panoptic_evaluator import PanopticQualityEvaluator
 from slotseg.evaluation.slot_evaluator import SlotEvaluator
 
@@ -40,15 +41,22 @@ def _slots(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator
 
 
 def _panoptic(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
-    _check_classes(cfg, dataset_name)
-    quality = PanopticQualityEvaluator(
-        dataset_name, output_dir=output_dir, export_coco=cfg.TEST.EXPORT_COCO
-    )
+    quality = _quality(cfg, dataset_name, output_dir)
     if not cfg.TEST.SLOT_SCORES:
         return quality
     # The mapper gives the true segments at the size of the model's input, panoptic quality reads
     # the file's.
     return DatasetEvaluators([quality, AtTruthSize(_slots(cfg, dataset_name, output_dir))])
+
+
+def _quality(cfg: CfgNode, dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    files = {"output_dir": output_dir, "export_coco": cfg.TEST.EXPORT_COCO}
+    if clusters := cfg.UNSUPERVISED.CLUSTERS:
+        return ClusterPanopticEvaluator(
+            dataset_name, clusters, extra=cfg.UNSUPERVISED.EXTRA_CLUSTERS, **files
+        )
+    _check_classes(cfg, dataset_name)
+    return PanopticQualityEvaluator(dataset_name, **files)
 
 
 def _check_classes(cfg: CfgNode, dataset_name: str) -> None:

@@ -43,6 +43,7 @@ from slotseg.engine.parallel import wrap_distributed
 from slotseg.engine.precision import build_autocast, build_grad_scaler
 from slotseg.engine.results import Results
 from slotseg.engine.rng import forked_rng, get_rng_state, seed_all, set_rng_state
+from slotseg.engine.unsupervised import with_clusters
 from slotseg.engine.writers import METRICS_FILE, build_writers
 from slotseg.errors import CheckpointError
 
@@ -145,12 +146,14 @@ class Trainer(TrainerBase):
         model: nn.Module,
         evaluators: list[DatasetEvaluator] | None = None,
     ) -> Results:
-        """Score ``model`` on every set of ``DATASETS.TEST``.
+        """Score ``model`` on every set of ``DATASETS.TEST``; with ``UNSUPERVISED.CLUSTERS`` its
+        segments get the classes of clusters first.
 
         Returns:
             ``{set: {task: {score: value}}}`` on the main rank, ``{set: {}}`` on the others.
         """
         check_weights(cfg, model)
+        model = with_clusters(cfg, model)
         results: Results = OrderedDict()
         for index, name in enumerate(cfg.DATASETS.TEST):
             evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
