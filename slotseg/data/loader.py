@@ -33,7 +33,8 @@ def build_train_loader(
 
     Args:
         cfg: ``DATASETS.TRAIN`` (several sets are concatenated), ``DATASETS.MAX_OBJECTS``,
-            ``SOLVER.IMS_PER_BATCH`` (over all processes), ``DATALOADER.NUM_WORKERS``, ``SEED``.
+            ``DATASETS.MAX_IMAGES``, ``SOLVER.IMS_PER_BATCH`` (over all processes),
+            ``DATALOADER.NUM_WORKERS``, ``SEED``.
         start_iter: first iteration.
         mapper: from a data set dict to the model's input; by default the one that
             :mod:`slotseg.data.mappers` has for the kind of set.
@@ -69,8 +70,8 @@ def build_test_loader(
     """All images of one set once, in order; each process has its own part of them.
 
     Args:
-        cfg: ``DATASETS.MAX_OBJECTS``, ``TEST.IMS_PER_BATCH`` (of each process),
-            ``DATALOADER.NUM_WORKERS``.
+        cfg: ``DATASETS.MAX_OBJECTS``, ``DATASETS.MAX_IMAGES``, ``TEST.IMS_PER_BATCH`` (of each
+            process), ``DATALOADER.NUM_WORKERS``.
         dataset_name: a registered set.
         mapper: from a data set dict to the model's input; by default the one that
             :mod:`slotseg.data.mappers` has for the kind of set.
@@ -246,10 +247,13 @@ def _train_dicts(cfg: CfgNode) -> list[dict[str, Any]]:
 
 
 def _dataset_dicts(cfg: CfgNode, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The dicts of all sets, without those of more than ``DATASETS.MAX_OBJECTS`` objects."""
-    limit = cfg.DATASETS.MAX_OBJECTS
+    """The dicts of all sets, without those of more than ``DATASETS.MAX_OBJECTS`` objects; of each
+    set the first ``DATASETS.MAX_IMAGES``."""
+    limit, first = cfg.DATASETS.MAX_OBJECTS, cfg.DATASETS.MAX_IMAGES
     if limit < 0:
         raise ConfigError(f"DATASETS.MAX_OBJECTS is {limit}, it must be 0 (keep all) or more")
+    if first < 0:
+        raise ConfigError(f"DATASETS.MAX_IMAGES is {first}, it must be 0 (keep all) or more")
     kept: list[dict[str, Any]] = []
     for name in names:
         if name not in DatasetCatalog:
@@ -271,7 +275,7 @@ def _dataset_dicts(cfg: CfgNode, names: Sequence[str]) -> list[dict[str, Any]]:
                 + (f" with at most {limit} objects (DATASETS.MAX_OBJECTS)" if limit else "")
                 + "; check how it was made"
             )
-        kept += dicts
+        kept += dicts[:first] if first else dicts
     return kept
 
 

@@ -176,6 +176,17 @@ def test_max_objects_counts_objects() -> None:
     assert len(sizes) == expected and max(sizes) <= limit
 
 
+def test_max_images_takes_the_first_of_every_set() -> None:
+    cfg = make_cfg(DATASETS__TRAIN=(TRAIN, TUNE), DATASETS__MAX_IMAGES=2, SOLVER__IMS_PER_BATCH=4)
+    assert epoch_length(cfg) == 1
+    expected = {
+        DatasetCatalog.get(name)[index]["image_id"] for name in (TRAIN, TUNE) for index in (0, 1)
+    }
+    assert {item["image_id"] for item in take(build_train_loader(cfg), 1)[0]} == expected
+    tested = [item["image_id"] for batch in build_test_loader(cfg, TUNE) for item in batch]
+    assert tested == [entry["image_id"] for entry in DatasetCatalog.get(TUNE)[:2]]
+
+
 def test_the_endless_loader_has_no_length() -> None:
     with pytest.raises(TypeError):
         len(build_train_loader(make_cfg()))
@@ -187,6 +198,7 @@ def test_the_endless_loader_has_no_length() -> None:
         ({"DATASETS__TRAIN": ()}, "DATASETS.TRAIN is empty"),
         ({"DATASETS__TRAIN": ("clevr_generated_trian",)}, "did you mean clevr_generated_train"),
         ({"DATASETS__MAX_OBJECTS": -1}, "DATASETS.MAX_OBJECTS is -1"),
+        ({"DATASETS__MAX_IMAGES": -1}, "DATASETS.MAX_IMAGES is -1"),
         ({"DATALOADER__NUM_WORKERS": -1}, "DATALOADER.NUM_WORKERS is -1"),
         ({"SOLVER__IMS_PER_BATCH": 0}, "SOLVER.IMS_PER_BATCH is 0"),
     ],
