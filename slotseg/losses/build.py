@@ -8,11 +8,14 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from slotseg.errors import ConfigError
+from slotseg.losses.consistency import ScaleConsistencyLoss
+from slotseg.losses.contrastive import ContrastiveSlotLoss
 from slotseg.losses.diffusion import DiffusionLoss
 from slotseg.losses.diversity import DiversityLoss
 from slotseg.losses.features import FeatureLoss
 from slotseg.losses.masks import MaskLoss
 from slotseg.losses.reconstruction import ReconstructionLoss
+from slotseg.losses.uncertainty import UncertaintyLoss
 
 _logger = logging.getLogger(__name__)
 
@@ -22,6 +25,15 @@ _OF_DECODERS = (
     ("RECONSTRUCTION", ReconstructionLoss, "makes_reconstruction", "SpatialBroadcastDecoder"),
     ("FEATURES", FeatureLoss, "makes_features", "FeatureMLPDecoder"),
     ("DIFFUSION", DiffusionLoss, "makes_noise", "LatentDiffusionDecoder"),
+)
+
+# Losses on the predicted masks that know the truth, and losses that only keep slots in order, which
+# slots that say nothing of the image would satisfy too.
+_OF_MASKS = (("MASKS", MaskLoss), ("UNCERTAINTY", UncertaintyLoss))
+_OF_SLOTS = (
+    ("DIVERSITY", DiversityLoss),
+    ("CONTRASTIVE", ContrastiveSlotLoss),
+    ("CONSISTENCY", ScaleConsistencyLoss),
 )
 
 
@@ -46,18 +58,21 @@ def build_losses(cfg: CfgNode, decoders: nn.ModuleList) -> nn.ModuleDict:
                     "set the weight to 0"
                 )
             losses[node.lower()] = loss(cfg)
-    if cfg.LOSSES.MASKS.WEIGHT > 0:
-        losses["masks"] = MaskLoss(cfg)
+    losses.update(_switched_on(cfg, _OF_MASKS))
     if not losses:
-        weights = [f"LOSSES.{node}.WEIGHT" for node, *_ in _OF_DECODERS]
+        *others, last = (f"LOSSES.{node}.WEIGHT" for node, *_ in (*_OF_DECODERS, *_OF_MASKS))
         raise ConfigError(
-            f"nothing to learn from: {', '.join(weights)} and LOSSES.MASKS.WEIGHT are all 0; set "
-            "one above 0"
+            f"nothing to learn from: {', '.join(others)} and {last} are all 0; set one above 0"
         )
     _require_training(cfg, decoders)
-    if cfg.LOSSES.DIVERSITY.WEIGHT > 0:
-        losses["diversity"] = DiversityLoss(cfg)
+    losses.update(_switched_on(cfg, _OF_SLOTS))
     return losses
+
+
+def _switched_on(
+    cfg: CfgNode, losses: tuple[tuple[str, type[nn.Module]], ...]
+) -> dict[str, nn.Module]:
+    return {node.lower(): loss(cfg) for node, loss in losses if cfg.LOSSES[node].WEIGHT > 0}
 
 
 def _require_training(cfg: CfgNode, decoders: nn.ModuleList) -> None:
@@ -66,7 +81,7 @@ def _require_training(cfg: CfgNode, decoders: nn.ModuleList) -> None:
         own = [node for node, _, attribute, _ in _OF_DECODERS if getattr(decoder, attribute, False)]
         if any(cfg.LOSSES[node].WEIGHT > 0 for node in own):
             continue
-        if number == 0 and cfg.LOSSES.MASKS.WEIGHT <= 0:
+        if number == 0 and all(cfg.LOSSES[node].WEIGHT <= 0 for node, _ in _OF_MASKS):
             _logger.warning(
                 "MODEL.DECODERS: no loss trains the masks of %s, which are those that are "
                 'predicted; score the slots\' attention by TEST.MASK_SOURCE "attention", or set '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,15 +12,17 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from slotseg.decoders import build_decoders
+from slotseg.decoders import build_decoders, decode_iterations
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.heads import build_head
-from slotseg.losses import Seen, TrainingStep, build_losses
+from slotseg.losses import Prediction, Seen, TrainingStep, build_losses, build_weighting
 from slotseg.meta_arch.images import stack_images
 from slotseg.meta_arch.truth import paint
+from slotseg.ops.competition import compete
 from slotseg.ops.mask_nms import distinct_slots
 from slotseg.slots import (
     PixelTokens,
+    SlotState,
     build_slot_grouping,
     build_slot_initializer,
 )
@@ -38,9 +41,11 @@ class SlotSeg(nn.Module):
         decoders: slots to masks, features and images; the first one's masks are the prediction.
         head: slots to classes; None for segments without classes.
         losses: training signals by name.
+        weighting: how much each of their scalars counts.
         pixel_mean, pixel_std: per channel, in 0..255 and in the order of ``INPUT.FORMAT``.
         mask_nms_iou: largest overlap of two slots' claims in inference; 1 keeps all slots.
         channels_last: keep images in channels_last memory order.
+        independent_masks: each mask is a sigmoid; otherwise a softmax over slots.
     """
 
     # For data and reports, which know a model by its name only: slotseg.config.has_slots.
@@ -58,10 +63,12 @@ class SlotSeg(nn.Module):
         decoders: nn.ModuleList,
         head: nn.Module | None,
         losses: nn.ModuleDict,
+        weighting: nn.Module,
         pixel_mean: list[float],
         pixel_std: list[float],
         mask_nms_iou: float,
         channels_last: bool,
+        independent_masks: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -72,11 +79,14 @@ class SlotSeg(nn.Module):
         self.decoders = decoders
         self.head = head
         self.losses = losses
+        self.weighting = weighting
         # Without an order of their own, views would be computed in another one in every process.
         self.views = sorted(
             {view for loss in losses.values() for view in getattr(loss, "views", ())}
         )
+        self.needs_earlier = any(getattr(loss, "needs_earlier", False) for loss in losses.values())
         self.mask_nms_iou = mask_nms_iou
+        self.independent_masks = independent_masks
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -94,6 +104,7 @@ class SlotSeg(nn.Module):
                 f"{', '.join(shapes)}"
             )
         decoders = build_decoders(cfg, shapes)
+        losses = build_losses(cfg, decoders)
         return {
             "backbone": backbone,
             "in_feature": in_feature,
@@ -102,11 +113,13 @@ class SlotSeg(nn.Module):
             "grouping": build_slot_grouping(cfg),
             "decoders": decoders,
             "head": build_head(cfg),
-            "losses": build_losses(cfg, decoders),
+            "losses": losses,
+            "weighting": build_weighting(cfg, losses),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "mask_nms_iou": cfg.TEST.MASK_NMS_IOU,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "independent_masks": cfg.MODEL.MASK_ACTIVATION == "sigmoid",
         }
 
     @property
@@ -135,11 +148,15 @@ class SlotSeg(nn.Module):
 
             * ``panoptic_seg``: ``[height, width]`` int32 segment ids, 0 for nothing, and
               ``segments_info``, a list of dicts with ``id``, ``category_id``, ``isthing`` and
-              ``area`` in pixels. Without a head every slot is one, with ``id`` = slot + 1,
+              ``area`` in pixels. Without a head every pixel goes to the slot with the highest mask
+              there, duplicates left out, and every slot is a segment, with ``id`` = slot + 1,
               ``category_id`` 0 and ``slot``; with one see
               :func:`slotseg.heads.panoptic_inference`;
+            * with a head, if ``MODEL.HEAD.OUTPUTS`` names them: ``sem_seg``, ``[C, height, width]``
+              float32, and ``instances``, Detectron2's;
             * ``slots``: ``[K, D]`` float32;
-            * ``slot_masks``: ``[K, h, w]`` float32, softmax over K, of the first decoder;
+            * ``slot_masks``: ``[K, h, w]`` float32 in 0..1, of the first decoder: a softmax over K,
+              or with ``MODEL.MASK_ACTIVATION`` "sigmoid" independent of each other;
             * ``attention``: ``[K, h', w']`` float32, softmax over K, of the last iteration;
             * ``initial_slots``: ``[M, D]`` float32, where the slots started (M = K but for a
               two-level grouping), and ``seeded_slots``, how many of them come from this image, for
@@ -153,30 +170,46 @@ class SlotSeg(nn.Module):
             DatasetError: images of different sizes, or only some of them with masks.
         """
         images = self.preprocess(batched_inputs)
-        seen = self.look(images, _stack_cached_features(batched_inputs, self.device))
+        cached = _stack_cached_features(batched_inputs, self.device)
+        seen = self.look(images, cached, earlier=self.training and self.needs_earlier)
         if self.training:
             return self.compute_losses(batched_inputs, seen)
         return self.segment(batched_inputs, seen)
 
-    def look(self, images: Tensor, cached: dict[str, Tensor] | None = None) -> Seen:
+    def look(
+        self, images: Tensor, cached: dict[str, Tensor] | None = None, *, earlier: bool = False
+    ) -> Seen:
         """Take normalised images ``[B, 3, H, W]`` through the rooms, one after the other.
 
         Args:
             images: of :meth:`preprocess`.
             cached: maps of a frozen backbone, which then does not run.
+            earlier: also decode the slots after every earlier iteration.
         """
         features = self.backbone(images) if cached is None else self.backbone(images, cached)
         tokens = self.tokens(features[self.in_feature])
         initial = self.initializer(tokens, features, images)
         slots = self.grouping(tokens, initial.slots)
+        first, *others = self.decoders
+        if earlier:
+            decoded, masks = decode_iterations(first, slots, features, images)
+        else:
+            decoded, masks = first(slots, features, images), ()
         return Seen(
             images=images,
             features=features,
             initial=initial,
             slots=slots,
-            decoded=[decoder(slots, features, images) for decoder in self.decoders],
-            class_logits=None if self.head is None else self.head(slots),
+            decoded=[decoded, *(decoder(slots, features, images) for decoder in others)],
+            class_logits=self._classify(slots),
+            earlier=tuple(
+                Prediction(mask_logits, self._classify(replace(slots, slots=before)))
+                for before, mask_logits in zip(slots.earlier[: len(masks)], masks, strict=True)
+            ),
         )
+
+    def _classify(self, slots: SlotState) -> Tensor | None:
+        return None if self.head is None else self.head(slots)
 
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """Images as one normalised batch ``[B, 3, H, W]`` on the model's device.
@@ -203,23 +236,25 @@ class SlotSeg(nn.Module):
             views={spec: self.look(spec.images(seen.images, divisor)) for spec in self.views},
         )
         with torch.autocast(self.device.type, enabled=False):
-            return {
+            losses = {
                 name: value for loss in self.losses.values() for name, value in loss(step).items()
             }
+            return self.weighting(losses)
 
     def segment(self, batched_inputs: list[dict[str, Any]], seen: Seen) -> list[dict[str, Any]]:
-        """Every pixel goes to the slot with the highest mask there, duplicates left out."""
-        masks = seen.decoded[0].mask_logits.softmax(dim=1)
+        """One dict an image, see :meth:`forward`."""
+        logits = seen.decoded[0].mask_logits
+        masks = logits.sigmoid() if self.independent_masks else logits.softmax(dim=1)
         sizes = [
             (x.get("height", x["image"].shape[1]), x.get("width", x["image"].shape[2]))
             for x in batched_inputs
         ]
         outputs = [
             {
-                "panoptic_seg": (
-                    _segments(masks[i], self._kept_slots(masks[i]), *size)
+                **(
+                    {"panoptic_seg": _segments(masks[i], self._kept_slots(masks[i]), size)}
                     if seen.class_logits is None
-                    else self.head.segment(seen.class_logits[i], masks[i], size)
+                    else self.head.infer(seen.class_logits[i], masks[i], size)
                 ),
                 "slot_masks": masks[i],
                 **_slot_outputs(seen, i),
@@ -257,13 +292,14 @@ def _slot_outputs(seen: Seen, image: int) -> dict[str, Any]:
 
 
 def _segments(
-    masks: Tensor, kept: Tensor, height: int, width: int
+    masks: Tensor, kept: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """The ``kept`` slots' ids ``[height, width]`` from masks ``[K, h, w]``, and the segments."""
-    resized = F.interpolate(
-        masks[kept].unsqueeze(0), size=(height, width), mode="bilinear", align_corners=False
-    )
-    winner = kept[resized[0].argmax(dim=0)]
+    """Every pixel to the ``kept`` slot with the highest mask ``[K, h, w]`` there.
+
+    Returns:
+        Ids ``[height, width]`` int32 and the segments.
+    """
+    winner = kept[compete(masks[kept], size).winner]
     areas = torch.bincount(winner.flatten(), minlength=masks.shape[0]).tolist()
     segments_info = [
         {"id": slot + 1, "category_id": 0, "isthing": True, "area": area, "slot": slot}
