@@ -26,14 +26,15 @@ MOST_STEPS = 4
 
 
 def load(name):
-    """The config as it is shipped, but with small images and few layers where the model leaves
-    the choice, and random weights in the place of trained ones."""
+    """The config as it is shipped, but with small images, few layers where the model leaves the
+    choice and few sampled points, and random weights in the place of trained ones."""
     cfg = get_cfg(str(ROOT / name), ["MODEL.DEVICE", "cpu"])
     decoders = cfg.MODEL.DECODERS
     if cfg.MODEL.META_ARCHITECTURE != "SlotSeg" or "SpatialBroadcastDecoder" not in decoders:
         cfg.INPUT.IMAGE_SIZE = cfg.INPUT.CROP.SIZE = SMALL
     cfg.MODEL.VIT.WEIGHTS = ""
     cfg.MODEL.VIT.ARGS.depth = 2
+    cfg.LOSSES.MASKS.POINTS = min(cfg.LOSSES.MASKS.POINTS, 64)
     diffusion = cfg.MODEL.DIFFUSION
     diffusion.CHANNELS = [max(16, diffusion.NORM_GROUPS)] * len(diffusion.CHANNELS)
     diffusion.HEAD_DIM = 16
