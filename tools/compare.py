@@ -17,16 +17,22 @@ from slotseg.comparison import (
     compare,
     load_published,
     make_plan,
-    markdown_table,
+    model_names,
+    plan_table,
     published_names,
     read_added,
+    read_chosen,
 )
 from slotseg.engine.cli import mark_overrides, user_errors
+from slotseg.engine.clocks import PROCESSOR, WALL
 from slotseg.engine.run_info import command_line
 
 EXAMPLES = """examples:
   train each model for ten minutes, with three seeds:
     tools/compare.py --configs a.yaml b.yaml --train-minutes 10 --seeds 0 1 2 --output output/ten
+  an hour of the processor each, two trainings at once, with what tools/tune.py has chosen:
+    tools/compare.py --configs a.yaml b.yaml --train-minutes 60 --clock processor --jobs 2 \\
+      --tuned output/tuned/tuning.json --evaluations 10 --seeds 0 1 2 --output output/hour
   score trained models, with published figures beside:
     tools/compare.py --configs a.yaml b.yaml --weights a.pth b.pth --output output/scored \\
       --published cityscapes
@@ -56,6 +62,23 @@ def main() -> None:
         metavar="FILE",
         help=f"one a config; {AS_BUILT}: the config loads its own (default: MODEL.WEIGHTS, or the "
         "trained weights in the config's OUTPUT_DIR)",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=(WALL, PROCESSOR),
+        default=WALL,
+        help="of these minutes: the wall's (default), or that of the processor, all threads and "
+        "data workers of a training included, for a machine that other programs use as well",
+    )
+    parser.add_argument(
+        "--tuned", metavar="JSON", help="take what tools/tune.py has chosen for each model, by name"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings at once, which share out the processor's cores (default 1)",
     )
     parser.add_argument(
         "--dataset", metavar="NAME", help="set to score on (default: the configs' DATASETS.TEST)"
@@ -98,7 +121,12 @@ def main() -> None:
         "opts", nargs="*", help="options for all configs, at the end: KEY VALUE ..."
     )
     args = parser.parse_args(mark_overrides(sys.argv[1:]))
+    if args.jobs < 1:
+        parser.error(f"--jobs: must be at least 1, got {args.jobs}")
     with user_errors():
+        own, chosen = [], []
+        if args.tuned:
+            own, chosen = read_chosen(args.tuned, model_names(args.configs, args.names))
         plan = make_plan(
             args.configs,
             args.output,
@@ -111,12 +139,15 @@ def main() -> None:
             evaluations=args.evaluations,
             speed_images=args.speed_images,
             overrides=args.opts,
+            own_overrides=own,
+            chosen=chosen,
+            clock=args.clock,
             command=command_line(),
         )
         added = [read_added(path) for path in args.add]
         published = [load_published(name) for name in args.published]
-        rows = compare(plan, added=added, published=published)
-        print(markdown_table(rows, dataset=plan.dataset, minutes=plan.minutes, published=published))
+        rows = compare(plan, added=added, published=published, processes=args.jobs)
+        print(plan_table(plan, rows, published))
     sys.exit(1 if any(row.errors for row in rows) else 0)
 
 

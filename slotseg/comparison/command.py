@@ -21,7 +21,11 @@ NAME = "comparison"
 
 
 def compare(
-    plan: Plan, *, added: Sequence[Row] = (), published: Sequence[Published] = ()
+    plan: Plan,
+    *,
+    added: Sequence[Row] = (),
+    published: Sequence[Published] = (),
+    processes: int = 1,
 ) -> list[Row]:
     """Run what is not done yet and write ``comparison.{md,csv,png,json}`` into the plan's folder.
 
@@ -32,6 +36,7 @@ def compare(
         plan: from :func:`slotseg.comparison.plan.make_plan`.
         added: rows that other programs measured.
         published: figures to be shown beside.
+        processes: trainings at once, see :func:`slotseg.comparison.runner.run_jobs`.
 
     Returns:
         All measured rows; those that failed say why.
@@ -43,7 +48,7 @@ def compare(
     for name in dict.fromkeys((plan.dataset, *plan.train_datasets)):
         DatasetCatalog.get(name)
     rows: list[Row] = []
-    for _ in run_jobs(plan):
+    for _ in run_jobs(plan, processes=processes):
         rows = [*rows_of(plan.jobs), *added]
         write_comparison(plan, rows, published)
     return rows
@@ -56,6 +61,8 @@ def write_comparison(plan: Plan, rows: Sequence[Row], published: Sequence[Publis
         "dataset": plan.dataset,
         "train_datasets": plan.train_datasets,
         "train_minutes": plan.minutes,
+        "clock": plan.clock,
+        "chosen": plan.chosen,
         "rows": [row.as_dict() for row in rows],
         "published": [asdict(figures) for figures in published],
     }
@@ -63,6 +70,19 @@ def write_comparison(plan: Plan, rows: Sequence[Row], published: Sequence[Publis
     write_atomically(f"{base}.csv", csv_table(rows))
     write_atomically(
         f"{base}.md",
-        markdown_table(rows, dataset=plan.dataset, minutes=plan.minutes, published=published),
+        plan_table(plan, rows, published),
     )
-    write_atomically(f"{base}.png", draw_comparison(rows, dataset=plan.dataset))
+    picture = draw_comparison(rows, dataset=plan.dataset, clock=plan.clock)
+    write_atomically(f"{base}.png", picture)
+
+
+def plan_table(plan: Plan, rows: Sequence[Row], published: Sequence[Published] = ()) -> str:
+    """The table of a plan, see :func:`slotseg.comparison.tables.markdown_table`."""
+    return markdown_table(
+        rows,
+        dataset=plan.dataset,
+        minutes=plan.minutes,
+        clock=plan.clock,
+        chosen=plan.chosen,
+        published=published,
+    )

@@ -33,9 +33,11 @@ from slotseg.comparison.measure import (
     seconds_an_image,
 )
 from slotseg.comparison.plan import AS_BUILT, JOB_FILE, Job, failure_file, phase_file
+from slotseg.comparison.records import CURVE_SCORES
 from slotseg.comparison.step_memory import training_step_memory_mib
 from slotseg.engine.checkpoint import FINAL, load_weights, weights_for_inference
 from slotseg.engine.cli import INTERRUPTED, one_line
+from slotseg.engine.clocks import PROCESSOR, WALL
 from slotseg.engine.commands import train
 from slotseg.engine.defaults import available_device, default_setup
 from slotseg.engine.hooks.run_record import read_run_record
@@ -48,8 +50,10 @@ from slotseg.errors import DatasetError, SlotSegError
 from slotseg.files import write_atomically
 from slotseg.visualization.run_folder import Curve, read_run_folder
 
-# How long the time of a step is measured, at least.
-_MEASURED_SECONDS = 15.0
+# How long the time of a step is measured: this share of the training, but at least and at most so
+# many seconds.
+_MEASURED_SHARE = 0.025
+_MEASURED_SECONDS = (15.0, 90.0)
 
 
 def score(job: Job) -> dict[str, Any]:
@@ -69,14 +73,19 @@ def score(job: Job) -> dict[str, Any]:
         results = json.load(file)
     run = read_run_record(cfg.OUTPUT_DIR)
     device = torch.device(cfg.MODEL.DEVICE)
-    steps, seconds = run.get("iterations"), run.get("train_seconds")
+    steps = run.get("iterations")
+    seconds = {name: run.get(f"{key}_seconds") for name, key in _RECORDED.items()}
+    of_a_step = {name: s / steps if steps and s else None for name, s in seconds.items()}
     return {
         "scores": results[cfg.DATASETS.TEST[0]],
         "steps": steps,
-        "train_seconds": seconds,
-        "step_seconds": seconds / steps if steps and seconds else None,
+        "train_seconds": seconds[WALL],
+        "step_seconds": of_a_step[WALL],
+        "train_processor_seconds": seconds[PROCESSOR],
+        "step_processor_seconds": of_a_step[PROCESSOR],
         "train_memory_mib": peak_memory_mib(device) if job.trains else None,
-        "curve": _curve(cfg.OUTPUT_DIR, seconds / steps) if steps and seconds else [],
+        "clock": job.clock,
+        "curve": _curve(cfg.OUTPUT_DIR, of_a_step[job.clock]) if of_a_step[job.clock] else [],
         "machine": machine(device),
     }
 
@@ -89,12 +98,13 @@ def measure(job: Job) -> dict[str, Any]:
     seed_all(job.seed)
     model = _model(cfg, job)
     items = load_single_images(cfg, cfg.DATASETS.TEST[0], job.speed_images)
-    seconds = seconds_an_image(model, items, job.speed_images)
+    seconds, processor = seconds_an_image(model, items, job.speed_images)
     height, width = items[0]["image"].shape[-2:]
     return {
         "parameters": count_parameters(model),
         "trained_parameters": count_parameters(model, trained=True),
         "seconds_an_image": seconds,
+        "processor_seconds_an_image": processor,
         "inference_memory_mib": peak_memory_mib(torch.device(cfg.MODEL.DEVICE)),
         "input_size": [int(height), int(width)],
     }
@@ -126,6 +136,9 @@ def memory(job: Job) -> dict[str, Any]:
         "machine": machine(torch.device(cfg.MODEL.DEVICE)),
     }
 
+
+# Clock -> what the run's record calls the seconds of its training steps.
+_RECORDED = {WALL: "train", PROCESSOR: "processor"}
 
 _WORK: dict[str, Callable[[Job], dict[str, Any]]] = {
     "score": score,
@@ -162,9 +175,13 @@ def _fit(cfg: CfgNode, job: Job) -> CfgNode:
     if job.steps is not None:
         return fit_to_steps(cfg, job.steps, evaluations=job.evaluations)
     if not PathManager.isfile(job.budget_file):
+        shortest, longest = _MEASURED_SECONDS
+        least = min(max(_MEASURED_SHARE * 60 * job.minutes, shortest), longest)
         # A training shorter than the measurement needs no better one.
-        least = min(_MEASURED_SECONDS, 60 * job.minutes)
-        seconds = measure_step_seconds(cfg, min_seconds=least)
+        least = min(least, 60 * job.minutes)
+        seconds = measure_step_seconds(
+            cfg, min_seconds=least, max_seconds=max(60.0, 2 * least), clock_name=job.clock
+        )
         _note_once(job.budget_file, {"step_seconds": seconds})
     with PathManager.open(job.budget_file, "r") as file:
         seconds = float(json.load(file)["step_seconds"])
@@ -204,14 +221,18 @@ def _given_weights(cfg: CfgNode, job: Job) -> str:
 
 
 def _curve(folder: str, step_seconds: float) -> list[dict[str, Any]]:
-    """Scores of every evaluation in training, with the seconds that the steps took until then."""
+    """Scores of every evaluation in training, with the seconds that the steps took until then.
+
+    All steps count the same, since they do the same work.
+    """
     try:
         curves = read_run_folder(folder).curves
     except DatasetError:
         return []
     points: dict[int, dict[str, Any]] = {}
-    for task, name in (("panoptic", "PQ"), ("slots", "ARI")):
-        curve = curves.get(f"{task}/{name}", Curve([], []))
+    for key in CURVE_SCORES:
+        curve = curves.get(key, Curve([], []))
+        name = key.partition("/")[2]
         for iteration, value in zip(curve.iterations, curve.values, strict=True):
             point = points.setdefault(iteration, {"seconds": (iteration + 1) * step_seconds})
             point[name] = value

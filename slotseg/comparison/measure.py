@@ -41,7 +41,9 @@ def load_single_images(cfg: CfgNode, dataset_name: str, count: int) -> list[dict
     return [batch[0] for batch in islice(loader, min(count, _KEPT_IMAGES))]
 
 
-def seconds_an_image(model: nn.Module, items: Sequence[dict[str, Any]], count: int) -> float:
+def seconds_an_image(
+    model: nn.Module, items: Sequence[dict[str, Any]], count: int
+) -> tuple[float, float]:
     """Median seconds of inference on one image, from the mapped image to its segments.
 
     Reading the file is not part of it; bringing the masks to the size of the file is.
@@ -50,18 +52,23 @@ def seconds_an_image(model: nn.Module, items: Sequence[dict[str, Any]], count: i
         model: on its device.
         items: mapped images, taken in turn.
         count: how many are timed, after a warm-up.
+
+    Returns:
+        Seconds of the wall's clock, and of the processor's, which other programs on the machine
+        hardly change and which counts all threads.
     """
     seconds = []
     with inference_mode(model):
         for number in range(_WARM_UP_IMAGES + count):
             item = items[number % len(items)]
             _wait_for_device(model)
-            began = time.perf_counter()
+            began = time.perf_counter(), time.process_time()
             model([item])
             _wait_for_device(model)
             if number >= _WARM_UP_IMAGES:
-                seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+                seconds.append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    wall, processor = (statistics.median(column) for column in zip(*seconds, strict=True))
+    return wall, processor
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,9 +12,11 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-import slotseg
+from slotseg.comparison.identity import file_name, lasting_key, require_same_defaults
 from slotseg.config import get_cfg
+from slotseg.engine import clocks
 from slotseg.engine.checkpoint import BEST
+from slotseg.engine.defaults import available_device
 from slotseg.errors import ConfigError
 
 # As weights: the model as its config builds it, which may load a pretrained one by itself.
@@ -57,6 +57,7 @@ class Job:
         steps: of training, in place of ``minutes``.
         memory_size: height and width of the image on which the memory of a training step is
             measured; None: it is not.
+        clock: of ``minutes``, see :func:`slotseg.engine.clocks.clock`.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Job:
     command: str
     steps: int | None = None
     memory_size: tuple[int, int] | None = None
+    clock: str = clocks.WALL
 
     @property
     def trains(self) -> bool:
@@ -111,9 +113,13 @@ class Plan:
     Attributes:
         dataset: that all models are scored on.
         train_datasets: that all models are trained on; empty without training.
-        jobs: model by model, seed by seed.
+        jobs: the first seed of every model, then the next one: a comparison that is stopped has
+            something of all models.
         minutes: of training; None: none.
         output: folder of the comparison.
+        clock: of the minutes.
+        chosen: what was chosen beforehand for each model, in words; see
+            :mod:`slotseg.comparison.tuning`.
     """
 
     dataset: str
@@ -121,6 +127,8 @@ class Plan:
     jobs: tuple[Job, ...]
     minutes: float | None
     output: str
+    clock: str = clocks.WALL
+    chosen: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -136,14 +144,17 @@ def make_plan(
     evaluations: int = 4,
     speed_images: int = 20,
     overrides: Sequence[Any] = (),
+    own_overrides: Sequence[Sequence[Any]] = (),
+    chosen: Sequence[str] = (),
+    clock: str = clocks.WALL,
     command: str = "",
 ) -> Plan:
     """Check what is asked for, before anything runs.
 
     Args:
         configs: YAML files, one a model.
-        output: folder; a run's own folder in it is named after the model and a hash of its config
-            and its weights, so that a changed config or file is a new run.
+        output: folder; a run's own folder in it is named after the model and a hash of what its
+            config changes and of its weights, so that a changed config or file is a new run.
         names: one a config; default: the names of the files.
         minutes: train each model for this long. None: score weights.
         weights: one a config; empty, or an empty entry: ``MODEL.WEIGHTS``, or else the trained
@@ -154,13 +165,17 @@ def make_plan(
         evaluations: in training, see :func:`slotseg.engine.time_budget.fit_to_time`.
         speed_images: that inference is timed on.
         overrides: ``KEY VALUE ...`` for all configs.
+        own_overrides: one list a config, on top of those.
+        chosen: where these come from, in words.
+        clock: of the minutes: "wall", or "processor" for a machine that is shared.
         command: for the records.
 
     Raises:
         ConfigError: a config that cannot be read; numbers that do not fit together; configs with
-            different data, which no table may compare.
+            different data, which no table may compare; an unknown clock, or that of the processor
+            for a model on a GPU; a run in ``output`` whose options have other defaults by now.
     """
-    names = _names(configs, names)
+    names = model_names(configs, names)
     if weights and len(weights) != len(configs):
         raise ConfigError(f"--weights: {len(weights)} files for {len(configs)} configs")
     if weights and minutes is not None:
@@ -177,7 +192,11 @@ def make_plan(
         overrides += ["DATASETS.TEST", f"('{dataset}',)"]
     if train_dataset:
         overrides += ["DATASETS.TRAIN", f"('{train_dataset}',)"]
-    cfgs = [get_cfg(config, overrides) for config in configs]
+    clocks.clock(clock)
+    every = [[*overrides, *own] for own in own_overrides or [()] * len(configs)]
+    cfgs = [get_cfg(config, own) for config, own in zip(configs, every, strict=True)]
+    if clock == clocks.PROCESSOR:
+        _require_processors(cfgs, names)
     test = _common(cfgs, names, "TEST", "--dataset")
     if len(test) != 1:
         raise ConfigError(
@@ -189,20 +208,22 @@ def make_plan(
             raise ConfigError(f"no data set {name!r} is registered; see datasets/README.md")
     jobs = []
     for index, (config, cfg, name) in enumerate(zip(configs, cfgs, names, strict=True)):
-        chosen = (weights[index] if weights else "") or cfg.MODEL.WEIGHTS
+        given = (weights[index] if weights else "") or cfg.MODEL.WEIGHTS
         # What training starts from is part of the config.
-        scored = "" if minutes is not None else chosen
+        scored = "" if minutes is not None else given
         trained_in = "" if minutes is not None or scored else os.path.abspath(cfg.OUTPUT_DIR)
         settings = [minutes, scored, trained_in, evaluations, speed_images]
         if minutes is None:
             settings.append(_state_of_weights(scored, trained_in))
-        key = config_key(cfg, *settings)
+        if clock != clocks.WALL:
+            settings.append(clock)
+        key = lasting_key(cfg, *settings)
         folder = os.path.join(output, f"{file_name(name)}-{key}")
         jobs += [
             Job(
                 name=name,
                 config_file=os.path.abspath(config) if "://" not in config else config,
-                overrides=tuple(overrides),
+                overrides=tuple(every[index]),
                 seed=seed,
                 minutes=minutes,
                 evaluations=evaluations,
@@ -212,13 +233,31 @@ def make_plan(
                 folder=os.path.join(folder, f"seed{seed}"),
                 budget_file=os.path.join(folder, "budget.json"),
                 command=command,
+                clock=clock,
             )
             for seed in seeds
         ]
-    return Plan(test[0], train, tuple(jobs), minutes, output)
+        for job in jobs[-len(seeds) :]:
+            require_same_defaults(job.folder, cfg)
+    jobs.sort(key=lambda job: seeds.index(job.seed))
+    return Plan(test[0], train, tuple(jobs), minutes, output, clock, tuple(chosen))
 
 
-def _names(configs: Sequence[str], names: Sequence[str]) -> list[str]:
+def _require_processors(cfgs: Sequence[CfgNode], names: Sequence[str]) -> None:
+    for cfg, name in zip(cfgs, names, strict=True):
+        if available_device(cfg.MODEL.DEVICE) != "cpu":
+            raise ConfigError(
+                f"--clock processor: does not count what a GPU does, and {name} runs on "
+                f"{cfg.MODEL.DEVICE}; set MODEL.DEVICE cpu, or give --clock wall"
+            )
+
+
+def model_names(configs: Sequence[str], names: Sequence[str]) -> list[str]:
+    """``names``, or those of the files.
+
+    Raises:
+        ConfigError: no config, another number of names, or one name for two models.
+    """
     if not configs:
         raise ConfigError("--configs: name at least one config file")
     if names and len(names) != len(configs):
@@ -239,20 +278,6 @@ def _common(cfgs: Sequence[CfgNode], names: Sequence[str], key: str, flag: str) 
     return next(iter(found.values()))
 
 
-def config_key(cfg: CfgNode, *settings: Any) -> str:
-    """Eight hexadecimal digits that change whenever another result could come out.
-
-    Args:
-        cfg: of the run; its seed and its folder do not count.
-        settings: what else decides, as JSON takes it.
-    """
-    neutral = cfg.clone()
-    neutral.defrost()
-    neutral.OUTPUT_DIR, neutral.SEED = "", 0
-    text = json.dumps([neutral.dump(), slotseg.__version__, *settings])
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
-
-
 def _state_of_weights(scored: str, trained_in: str) -> list[tuple[int, int] | None]:
     """Size and time of the local files that would be scored: a name may get new content."""
     if scored:
@@ -263,8 +288,3 @@ def _state_of_weights(scored: str, trained_in: str) -> list[tuple[int, int] | No
         (os.path.getsize(path), os.stat(path).st_mtime_ns) if os.path.isfile(path) else None
         for path in paths
     ]
-
-
-def file_name(name: str) -> str:
-    """A model's name as part of a path."""
-    return re.sub(r"[^\w.+-]+", "_", name).strip("_") or "model"

@@ -13,51 +13,64 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from slotseg.comparison.records import Row, mean_and_deviation
+from slotseg.engine.clocks import PROCESSOR, WALL
 
 _COLORS = ("#2b63d9", "#d9662b", "#1f8a5b", "#a13fb8", "#b08900", "#1292a8", "#c2334d", "#6d7480")
 _MARKERS = "osD^vPX*"
 _INK, _MUTED, _GRID = "#1d2026", "#646a75", "#e2e3e0"
-# Score -> (label, largest value).
-_SCORES = {"PQ": ("panoptic/PQ", "PQ in percent", 100.0), "ARI": ("slots/ARI", "ARI", 1.0)}
+# Drawn over time: flat score -> label, the first of each task also against speed.
+_OF_TASK = {
+    "panoptic": {
+        "panoptic/PQ": "PQ in percent",
+        "panoptic/PQ_things": "PQ of things in percent",
+        "panoptic/PQ_stuff": "PQ of stuff in percent",
+    },
+    "slots": {"slots/ARI": "ARI"},
+}
+_TOP = {"panoptic": 100.0, "slots": 1.0}
 
 
-def draw_comparison(rows: Sequence[Row], *, dataset: str, score: str | None = None) -> bytes:
-    """PNG of up to two panels; a model has one colour in both, seeds are thin lines.
+def draw_comparison(
+    rows: Sequence[Row], *, dataset: str, task: str | None = None, clock: str = WALL
+) -> bytes:
+    """PNG of one panel and, where models were scored over time, one more a score.
 
-    Left, where a model was scored several times: the score over the time that training steps took,
-    without evaluation. Right: the final score (mean over seeds, with the deviation) against images
-    a second; models whose speed is not known, and those of other programs, are bars without a
-    place on that axis.
+    The first ones: scores over the time that training steps took, without evaluation: the mean over
+    the seeds and the band from the lowest to the highest. The last one: the final score (mean over
+    seeds, with the deviation) against images a second; models whose speed is not known, and those
+    of other programs, are lines without a place on that axis. A model has one colour in all.
 
     Args:
         rows: measured; those without a score are left out.
         dataset: for the title.
-        score: "PQ" or "ARI"; default: PQ if any row has it.
+        task: "panoptic" or "slots"; default: panoptic if any row has a PQ.
+        clock: of the training's time, see :func:`slotseg.engine.clocks.clock`.
     """
-    score = score or ("PQ" if any(row.score("panoptic/PQ") for row in rows) else "ARI")
-    key, label, top = _SCORES[score]
-    shown = [row for row in rows if row.score(key)]
-    with_curves = [row for row in shown if _curves(row, score)]
-    columns = 2 if with_curves else 1
-    figure = Figure(figsize=(5.2 * columns + 0.4, 4.2), dpi=150, layout="constrained")
-    figure.suptitle(f"{dataset}: {label}", color=_INK, fontsize=11)
-    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    task = task or ("panoptic" if any(row.score("panoptic/PQ") for row in rows) else "slots")
+    labels = _OF_TASK[task]
+    main = next(iter(labels))
+    shown = [row for row in rows if row.score(main)]
     style = {row.name: index for index, row in enumerate(shown)}
-    if with_curves:
-        _draw_curves(axes[0], with_curves, score, style)
-    _draw_speeds(axes[-1], shown, key, style)
-    highest = max((max(row.score(key)) for row in shown), default=top)
-    for panel in axes:
-        panel.set_ylim(0, min(top, max(1.2 * highest, 0.05 * top)))
-        panel.set_ylabel(label, color=_MUTED, fontsize=9)
+    over_time = [key for key in labels if any(_curves(row, key) for row in shown)]
+    columns = len(over_time) + 1
+    figure = Figure(figsize=(4.9 * columns + 0.4, 4.2), dpi=150, layout="constrained")
+    figure.suptitle(dataset, color=_INK, fontsize=11)
+    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    for panel, key in zip(axes, over_time, strict=False):
+        _draw_curves(panel, shown, key, style, clock)
+    _draw_speeds(axes[-1], shown, main, style)
+    for panel, key in zip(axes, [*over_time, main], strict=True):
+        highest = max((max(row.score(key)) for row in shown if row.score(key)), default=_TOP[task])
+        panel.set_ylim(0, min(_TOP[task], max(1.2 * highest, 0.05 * _TOP[task])))
+        panel.set_ylabel(labels[key], color=_MUTED, fontsize=9)
         _tidy(panel)
-    handles, labels = axes[-1].get_legend_handles_labels()
+    handles, names = axes[-1].get_legend_handles_labels()
     if handles:
         figure.legend(
             handles,
-            labels,
+            names,
             loc="outside lower center",
-            ncols=min(len(labels), 3 * columns),
+            ncols=min(len(names), 3 * columns),
             frameon=False,
             fontsize=8.5,
             labelcolor=_INK,
@@ -67,20 +80,27 @@ def draw_comparison(rows: Sequence[Row], *, dataset: str, score: str | None = No
     return file.getvalue()
 
 
-def _draw_curves(panel: Axes, rows: Sequence[Row], score: str, style: dict[str, int]) -> None:
+def _draw_curves(
+    panel: Axes, rows: Sequence[Row], key: str, style: dict[str, int], clock: str
+) -> None:
     for row in rows:
-        curves = _curves(row, score)
+        curves = _curves(row, key)
+        if not curves:
+            continue
         color, marker = _look(style[row.name])
-        if len(curves) > 1:
-            for minutes, values in curves:
-                panel.plot(minutes, values, color=color, linewidth=0.8, alpha=0.35)
         # Seeds take the same steps, so their points correspond.
         length = min(len(values) for _, values in curves)
         minutes = np.mean([m[:length] for m, _ in curves], axis=0)
-        values = np.mean([v[:length] for _, v in curves], axis=0)
-        panel.plot(minutes, values, color=color, linewidth=1.8, marker=marker, markersize=4.5)
+        values = np.array([v[:length] for _, v in curves])
+        if len(curves) > 1:
+            low, high = values.min(axis=0), values.max(axis=0)
+            panel.fill_between(minutes, low, high, color=color, alpha=0.18, linewidth=0)
+        panel.plot(
+            minutes, values.mean(axis=0), color=color, linewidth=1.8, marker=marker, markersize=4
+        )
     panel.set_xlim(left=0)
-    panel.set_xlabel("minutes of training steps", color=_MUTED, fontsize=9)
+    unit = "processor minutes" if clock == PROCESSOR else "minutes"
+    panel.set_xlabel(f"{unit} of training steps", color=_MUTED, fontsize=9)
 
 
 def _draw_speeds(panel: Axes, rows: Sequence[Row], key: str, style: dict[str, int]) -> None:
@@ -117,14 +137,15 @@ def _draw_speeds(panel: Axes, rows: Sequence[Row], key: str, style: dict[str, in
     panel.set_xlabel(note, color=_MUTED, fontsize=9)
 
 
-def _curves(row: Row, score: str) -> list[tuple[list[float], list[float]]]:
+def _curves(row: Row, key: str) -> list[tuple[list[float], list[float]]]:
     """Minutes and values of every seed that was scored more than once in training."""
+    name = key.partition("/")[2]
     curves = []
     for run in row.runs:
         points = [
-            (point["seconds"] / 60, point[score])
+            (point["seconds"] / 60, point[name])
             for point in run.curve
-            if score in point and math.isfinite(point[score])
+            if name in point and math.isfinite(point[name])
         ]
         if len(points) > 1:
             curves.append(([x for x, _ in points], [y for _, y in points]))

@@ -15,6 +15,8 @@ from detectron2.utils.file_io import PathManager
 from slotseg.comparison.plan import PHASES, Job, failure_file, phase_file
 from slotseg.errors import DatasetError
 
+# What is followed over the training, where a model has it.
+CURVE_SCORES = ("panoptic/PQ", "panoptic/PQ_things", "panoptic/PQ_stuff", "slots/ARI")
 # The error of a run that nobody has started.
 NOT_RUN = "not run"
 
@@ -28,10 +30,12 @@ class Run:
         scores: flat names such as ``panoptic/PQ`` to values; NaN where one is not defined.
         numbers: what else was measured: ``parameters``, ``trained_parameters``,
             ``seconds_an_image``, ``step_seconds``, ``train_seconds``, ``steps``,
-            ``train_memory_mib``, ``inference_memory_mib``, ``step_memory_mib``, as far as it is
-            known.
+            ``train_memory_mib``, ``inference_memory_mib``, ``step_memory_mib``, and with
+            ``processor_seconds`` for ``seconds`` the same on the processor's clock, as far as it
+            is known.
         input_size: height and width that the model saw.
-        curve: scores in training, ``{"seconds": s, "PQ": value}`` each.
+        curve: scores in training, ``{"seconds": s, "PQ": value, ...}`` each, the seconds on the
+            clock of the training's budget.
         origin: command, machine and date.
         error: why there are no numbers, or not all; empty: all is well.
     """
@@ -154,6 +158,9 @@ _NUMBERS = (
     "seconds_an_image",
     "step_seconds",
     "train_seconds",
+    "processor_seconds_an_image",
+    "step_processor_seconds",
+    "train_processor_seconds",
     "steps",
     "train_memory_mib",
     "inference_memory_mib",

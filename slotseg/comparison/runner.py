@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import slotseg
 from slotseg.comparison.plan import JOB_FILE, PHASES, Job, Plan, failure_file, phase_file
+from slotseg.engine.clocks import PROCESSOR
 from slotseg.files import write_atomically
 
 LOG_FILE = "output.txt"
@@ -23,15 +24,40 @@ LOG_FILE = "output.txt"
 _running: set[subprocess.Popen] = set()
 
 
-def run_jobs(plan: Plan) -> Iterator[Job]:
-    """Run what is not done yet, one process after the other, and yield each job when it is over.
+def run_jobs(plan: Plan, *, processes: int = 1) -> Iterator[Job]:
+    """Run what is not done yet and yield each job when something of it is over.
 
     Whether it worked is in its folder. One that fails does not stop the others.
+
+    Args:
+        plan: what there is to do.
+        processes: trainings at once, each with its part of the processor's cores. Speed is
+            measured when all of them are over, one model at a time, so that none disturbs another.
     """
+    if processes > 1:
+        yield from _run_together(plan, processes)
+        return
     steps = [(job, phase) for job in plan.jobs for phase in PHASES]
     with tqdm(total=len(steps), desc="comparing", unit="process", disable=None) as bar:
         for job in plan.jobs:
             for phase in PHASES:
+                bar.set_postfix_str(f"{job.name} seed {job.seed}: {phase}")
+                if not run_phase_in_process(job, phase):
+                    break
+                bar.update()
+            yield job
+
+
+def _run_together(plan: Plan, processes: int) -> Iterator[Job]:
+    first, *others = PHASES
+    steps = len(plan.jobs) * len(PHASES)
+    with tqdm(total=steps, desc="comparing", unit="process", disable=None) as bar:
+        for job in run_side_by_side(plan.jobs, first, processes=processes):
+            bar.update()
+            yield job
+        for job in plan.jobs:
+            done = PathManager.isfile(phase_file(job.folder, first))
+            for phase in others if done else ():
                 bar.set_postfix_str(f"{job.name} seed {job.seed}: {phase}")
                 if not run_phase_in_process(job, phase):
                     break
@@ -79,7 +105,7 @@ def run_phase_in_process(job: Job, phase: str, threads: int | None = None) -> bo
         PathManager.rm(failed)
     write_atomically(os.path.join(job.folder, JOB_FILE), job.dumps())
     log = os.path.join(job.folder, LOG_FILE)
-    status = _run_process(phase, job.folder, log, threads)
+    status = _run_process(phase, job.folder, log, threads, job.clock == PROCESSOR)
     if status == 0 and PathManager.isfile(phase_file(job.folder, phase)):
         return True
     if not PathManager.isfile(failed):
@@ -87,7 +113,7 @@ def run_phase_in_process(job: Job, phase: str, threads: int | None = None) -> bo
     return False
 
 
-def _run_process(phase: str, folder: str, log: str, threads: int | None) -> int:
+def _run_process(phase: str, folder: str, log: str, threads: int | None, waits_asleep: bool) -> int:
     """The exit status, negative for a signal."""
     # Nothing is ever written into it: its end tells the process that this one is gone.
     read_end, write_end = os.pipe()
@@ -101,7 +127,7 @@ def _run_process(phase: str, folder: str, log: str, threads: int | None) -> int:
                 stdin=read_end,
                 stdout=file,
                 stderr=None if sys.stderr.isatty() and threads is None else file,
-                env=_environment(threads),
+                env=_environment(threads, waits_asleep),
             )
         with process:
             _running.add(process)
@@ -117,14 +143,17 @@ def _run_process(phase: str, folder: str, log: str, threads: int | None) -> int:
         os.close(write_end)
 
 
-def _environment(threads: int | None) -> dict[str, str]:
+def _environment(threads: int | None, waits_asleep: bool) -> dict[str, str]:
     """This process's, with the SlotSeg that is running here in front."""
     own = str(Path(slotseg.__file__).resolve().parents[1])
     path = os.environ.get("PYTHONPATH")
     environment = {**os.environ, "PYTHONPATH": f"{own}{os.pathsep}{path}" if path else own}
     if threads is not None:
-        # A thread that waits must not spin on a core that another process could use.
-        environment |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment["OMP_NUM_THREADS"] = str(threads)
+    if threads is not None or waits_asleep:
+        # A thread that spins while it waits takes a core that another process could use, and the
+        # processor's clock would count it.
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
     return environment
 
 

@@ -13,14 +13,17 @@ from tabulate import tabulate
 from slotseg.comparison.published import Published
 from slotseg.comparison.records import Row, mean_and_deviation
 from slotseg.comparison.texts import UNKNOWN, digits, mib, whole
+from slotseg.engine.clocks import PROCESSOR, WALL
 
 # Training times that differ less from the plan are taken as equal.
-_CLOCK_TOLERANCE = 0.2
+_CLOCK_TOLERANCE = {WALL: 0.2, PROCESSOR: 0.1}
 
 _NOTES = {
     "images/s": "inference of one image at a time, from the mapped image to segments at the size "
     "of the file, median; reading files is not part of it.",
     "s/step": "wall-clock seconds of a training step, waiting for data included.",
+    "processor": "time on the processor, all threads and data workers of a training included; it "
+    "does not count what other programs on the machine take.",
     "memory": "peak of the process in inference and in training. On the CPU resident memory, the "
     "interpreter and its libraries (some hundred MiB) included and data workers not; on CUDA what "
     "tensors took on the device. In training it includes the probe of the step time and the "
@@ -38,6 +41,8 @@ class _Column:
     key: str
     value: Callable[[Row], float | str | None]
     text: Callable[[Row], str]
+    # Told to people only if the training was measured so; files have it always.
+    only_on_clock: str = ""
 
 
 def markdown_table(
@@ -45,6 +50,8 @@ def markdown_table(
     *,
     dataset: str,
     minutes: float | None = None,
+    clock: str = WALL,
+    chosen: Sequence[str] = (),
     published: Sequence[Published] = (),
 ) -> str:
     """Measured rows, what failed and why, where the rows come from, and published figures apart.
@@ -53,10 +60,17 @@ def markdown_table(
         rows: measured.
         dataset: that they were scored on.
         minutes: of training; None: weights were scored.
+        clock: of the minutes.
+        chosen: what was chosen for the models beforehand, a line each.
         published: shown in tables of their own.
     """
-    how = f"each trained for {minutes:g} minutes" if minutes is not None else "weights as given"
-    columns = [column for column in _columns(rows) if _is_known(column, rows)]
+    unit = _minutes_of(clock)
+    how = f"each trained for {minutes:g} {unit}" if minutes is not None else "weights as given"
+    columns = [
+        column
+        for column in _columns(rows)
+        if _is_known(column, rows) and column.only_on_clock in ("", clock)
+    ]
     cells = [[column.text(row) for column in columns] for row in rows]
     align = ["left", *["right"] * (len(columns) - 1)]
     parts = [
@@ -73,7 +87,9 @@ def markdown_table(
     failures = [f"- {row.name}: {error}" for row in rows for error in row.errors]
     if failures:
         parts += ["### Failed", "\n".join(failures)]
-    uneven = [line for row in rows if (line := _off_the_clock(row, minutes))]
+    if chosen:
+        parts += ["### Chosen beforehand", "\n".join(f"- {line}" for line in chosen)]
+    uneven = [line for row in rows if (line := _off_the_clock(row, minutes, clock))]
     if uneven:
         parts += ["### Trained for another time than planned", "\n".join(uneven)]
     origins = _origins(rows)
@@ -138,18 +154,28 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
         _Column("classes", "classes", _classes, lambda row: whole(_classes(row))),
         _Column("parameters", "parameters", _number("parameters"), _parameters_text),
         _Column("images/s", "images_per_second", _images_per_second, _speed_text),
-        _Column(
-            "s/step",
-            "seconds_per_step",
-            _number("step_seconds"),
-            lambda row: digits(row.number("step_seconds")),
+        _scaled_column(
+            "processor ms/image",
+            "processor_ms_per_image",
+            "processor_seconds_an_image",
+            1000,
+            only_on_clock=PROCESSOR,
+        ),
+        _scaled_column("s/step", "seconds_per_step", "step_seconds"),
+        _scaled_column(
+            "processor s/step",
+            "processor_seconds_per_step",
+            "step_processor_seconds",
+            only_on_clock=PROCESSOR,
         ),
         _Column("steps", "steps", _number("steps"), lambda row: whole(row.number("steps"))),
-        _Column(
-            "training min",
-            "train_minutes",
-            lambda row: _scaled(row.number("train_seconds"), 1 / 60),
-            lambda row: digits(_scaled(row.number("train_seconds"), 1 / 60)),
+        _scaled_column("training min", "train_minutes", "train_seconds", 1 / 60),
+        _scaled_column(
+            "processor min",
+            "train_processor_minutes",
+            "train_processor_seconds",
+            1 / 60,
+            only_on_clock=PROCESSOR,
         ),
         _Column(
             "inference memory",
@@ -173,6 +199,18 @@ def _is_known(column: _Column, rows: Sequence[Row]) -> bool:
         return True
     values = [column.value(row) for row in rows]
     return any(v is not None and not (isinstance(v, float) and math.isnan(v)) for v in values)
+
+
+def _scaled_column(
+    title: str, key: str, number: str, factor: float = 1, *, only_on_clock: str = ""
+) -> _Column:
+    """A number of the rows times ``factor``, with three digits for people."""
+
+    def value(row: Row) -> float | None:
+        known = row.number(number)
+        return None if known is None else factor * known
+
+    return _Column(title, key, value, lambda row: digits(value(row)), only_on_clock)
 
 
 def _number(name: str) -> Callable[[Row], float | None]:
@@ -213,10 +251,6 @@ def _speed_text(row: Row) -> str:
     return digits(_images_per_second(row))
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
-
-
 def _csv_cell(value: float | str | None) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -233,17 +267,23 @@ def _legend(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _off_the_clock(row: Row, minutes: float | None) -> str:
+def _minutes_of(clock: str) -> str:
+    return "processor minutes" if clock == PROCESSOR else "minutes"
+
+
+def _off_the_clock(row: Row, minutes: float | None, clock: str) -> str:
     """Says so if the steps took much more or less time than was planned; empty otherwise."""
-    seconds = row.number("train_seconds")
+    on_processor = clock == PROCESSOR
+    seconds = row.number("train_processor_seconds" if on_processor else "train_seconds")
     if minutes is None or seconds is None or row.added:
         return ""
-    if abs(seconds / 60 / minutes - 1) <= _CLOCK_TOLERANCE:
+    if abs(seconds / 60 / minutes - 1) <= _CLOCK_TOLERANCE[clock]:
         return ""
+    advice = "" if on_processor else " while nothing else runs, or with --clock processor"
     return (
-        f"- {row.name}: {digits(seconds / 60)} instead of {minutes:g} minutes; the machine was "
-        "busier, or less busy, when the time of a step was measured. Compare again with another "
-        "--output while nothing else runs."
+        f"- {row.name}: {digits(seconds / 60)} instead of {minutes:g} {_minutes_of(clock)}; the "
+        "machine was busier, or less busy, when the time of a step was measured. Compare again "
+        f"with another --output{advice}."
     )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 from detectron2.config import CfgNode
 from detectron2.engine.train_loop import HookBase
 
+from slotseg.engine.clocks import WALL, Clock, clock
 from slotseg.engine.rng import forked_rng
 from slotseg.engine.trainer import Trainer
 from slotseg.errors import ConfigError
@@ -23,12 +24,15 @@ _BLOCKS = 5
 # The first steps compile kernels, fill caches and find batches that were made before them.
 _WARM_UP_STEPS = 3
 _WARM_UP_SHARE = 0.1
+# Of training that a kill may undo: long trainings save this often, short ones ten times.
+_SAVED_SECONDS = 120.0
+_LEAST_SAVES = 10
 
 
 def measure_step_seconds(
-    cfg: CfgNode, *, min_seconds: float = 15.0, max_seconds: float = 60.0
+    cfg: CfgNode, *, min_seconds: float = 15.0, max_seconds: float = 60.0, clock_name: str = WALL
 ) -> float:
-    """Wall-clock seconds of a training step of this config on this machine, now.
+    """Seconds of a training step of this config on this machine, now.
 
     Trains a model of its own for a few steps, waiting for data included, and throws it away:
     nothing is left in ``OUTPUT_DIR``, and no random number of the caller is drawn.
@@ -38,6 +42,8 @@ def measure_step_seconds(
         min_seconds: go on for at least this long, so that short disturbances even out.
         max_seconds: end of the measurement, at the first step after it; at least one step is
             measured.
+        clock_name: of all these seconds, see :func:`slotseg.engine.clocks.clock`. The processor's
+            hardly depends on what else runs on the machine; the wall's does.
 
     Returns:
         Median over blocks of consecutive steps of the mean of a block.
@@ -46,11 +52,11 @@ def measure_step_seconds(
         probe_cfg = cfg.clone()
         probe_cfg.defrost()
         probe_cfg.OUTPUT_DIR = folder
-        probe = _Probe(probe_cfg, min_seconds, max_seconds)
+        probe = _Probe(probe_cfg, min_seconds, max_seconds, clock(clock_name))
         probe.resume_or_load(resume=False)
         with suppress(_EnoughError):
             probe.train()
-        return typical_step_seconds(probe.clock.seconds)
+        return typical_step_seconds(probe.times.seconds)
 
 
 def typical_step_seconds(seconds: Sequence[float], block: int = _BLOCK) -> float:
@@ -68,11 +74,12 @@ def fit_to_time(
 
     ``SOLVER.MAX_ITER`` follows from the time of a step. ``STEPS`` and ``HALVING_PERIOD`` keep their
     place relative to it, so that the learning rate decays as far as it was meant to; warm-up is
-    at most a tenth. Evaluation and saving are not part of the time.
+    at most a tenth. Evaluation and saving are not part of the time. A checkpoint is saved ten
+    times, in long trainings every two minutes.
 
     Args:
         cfg: of the training.
-        minutes: for all training steps.
+        minutes: for all training steps, on the clock of ``step_seconds``.
         step_seconds: see :func:`measure_step_seconds`.
         evaluations: equally spaced in training, the last one at its end.
 
@@ -87,7 +94,12 @@ def fit_to_time(
             f"training time: {minutes:g} minutes are less than one step, which takes "
             f"{step_seconds:.1f} s here; give more time or lower SOLVER.IMS_PER_BATCH"
         )
-    return fit_to_steps(cfg, steps, evaluations=evaluations)
+    fitted = fit_to_steps(cfg, steps, evaluations=evaluations)
+    fitted.defrost()
+    lost = math.ceil(_SAVED_SECONDS / step_seconds)
+    fitted.SOLVER.CHECKPOINT_PERIOD = min(fitted.SOLVER.CHECKPOINT_PERIOD, lost)
+    fitted.freeze()
+    return fitted
 
 
 def fit_to_steps(cfg: CfgNode, steps: int, *, evaluations: int = 1) -> CfgNode:
@@ -114,7 +126,7 @@ def fit_to_steps(cfg: CfgNode, steps: int, *, evaluations: int = 1) -> CfgNode:
     solver.HALVING_PERIOD = max(1, round(solver.HALVING_PERIOD * scale))
     solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, int(steps * _WARM_UP_SHARE))
     # The last state is enough to go on from, and a full disk of states is not.
-    solver.CHECKPOINT_PERIOD = max(1, -(-steps // 10))
+    solver.CHECKPOINT_PERIOD = max(1, -(-steps // _LEAST_SAVES))
     fitted.TEST.EVAL_PERIOD = -(-steps // evaluations)
     fitted.freeze()
     return fitted
@@ -124,11 +136,14 @@ class _EnoughError(Exception):
     """Ends the measurement."""
 
 
-class _Clock(HookBase):
+class _StepTimes(HookBase):
     """Seconds of every step after the warm-up."""
 
-    def __init__(self, warm_up: int, steps: int, min_seconds: float, max_seconds: float) -> None:
+    def __init__(
+        self, warm_up: int, steps: int, min_seconds: float, max_seconds: float, now: Clock
+    ) -> None:
         self.seconds: list[float] = []
+        self._now = now
         self._warm_up = warm_up
         self._steps = steps
         self._min_seconds = min_seconds
@@ -136,13 +151,13 @@ class _Clock(HookBase):
         self._first = self._began = 0.0
 
     def before_train(self) -> None:
-        self._first = time.perf_counter()
+        self._first = self._now()
 
     def before_step(self) -> None:
-        self._began = time.perf_counter()
+        self._began = self._now()
 
     def after_step(self) -> None:
-        now = time.perf_counter()
+        now = self._now()
         elapsed = now - self._first
         late = elapsed > self._max_seconds
         # A step so slow that the time is over at once has to serve, warm or not.
@@ -155,13 +170,13 @@ class _Clock(HookBase):
 class _Probe(Trainer):
     """A trainer that only looks at the clock."""
 
-    def __init__(self, cfg: CfgNode, min_seconds: float, max_seconds: float) -> None:
+    def __init__(self, cfg: CfgNode, min_seconds: float, max_seconds: float, now: Clock) -> None:
         # Every data worker has two batches ready before the first step.
         warm_up = _WARM_UP_STEPS + 2 * cfg.DATALOADER.NUM_WORKERS
-        self.clock = _Clock(warm_up, _BLOCK * _BLOCKS, min_seconds, max_seconds)
+        self.times = _StepTimes(warm_up, _BLOCK * _BLOCKS, min_seconds, max_seconds, now)
         super().__init__(cfg)
         # The clock ends it.
         self.max_iter = sys.maxsize
 
     def build_hooks(self) -> list[HookBase | None]:
-        return [self.clock]
+        return [self.times]

@@ -13,7 +13,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.utils.file_io import PathManager
 
-from slotseg.comparison.plan import Job, config_key, file_name
+from slotseg.comparison.identity import config_key, file_name
+from slotseg.comparison.plan import Job
 from slotseg.config import get_cfg
 from slotseg.engine.checkpoint import FINAL
 from slotseg.errors import ConfigError

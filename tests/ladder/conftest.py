@@ -67,7 +67,7 @@ def phases(monkeypatch):
     """Run phases here instead of in processes of their own; returns the list of those that ran."""
     ran: list[tuple[str, str]] = []
 
-    def run(phase, folder, log, threads):
+    def run(phase, folder, log, *_):
         ran.append((phase, "/".join(Path(folder).parts[-2:])))
         try:
             return job.run_phase(phase, folder)

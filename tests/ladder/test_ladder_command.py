@@ -92,7 +92,7 @@ def test_pretrain_train_measure_and_do_nothing_twice(ladder_file, phases, tmp_pa
 def test_minutes_are_as_many_steps_for_all_seeds_as_fit(change, phases, tmp_path, monkeypatch):
     measured = []
 
-    def measure(cfg, *, min_seconds):
+    def measure(cfg, *, min_seconds, **_):
         measured.append(min_seconds)
         return 2.5 * len(measured)
 

@@ -13,6 +13,7 @@ from detectron2.engine.train_loop import HookBase
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
+from slotseg.engine.clocks import processor_seconds
 from slotseg.engine.run_info import command_line, machine, versions
 from slotseg.files import write_atomically
 
@@ -24,7 +25,9 @@ class RunRecord(HookBase):
 
     ``train_seconds`` is the wall time of the training steps that led to the weights, waiting for
     data included, evaluation, monitoring and saving excluded; ``total_seconds`` includes them.
-    Both are part of the training state: they add up over resumes, and steps that a kill undid do
+    ``processor_seconds`` is the processor time of the same steps, that of the data workers
+    included (of this rank's process alone, if there are several).
+    All are part of the training state: they add up over resumes, and steps that a kill undid do
     not count. Must be the first hook.
 
     Args:
@@ -34,9 +37,11 @@ class RunRecord(HookBase):
     def __init__(self, also_at: Callable[[int], bool]) -> None:
         self._also_at = also_at
         self._train_seconds = 0.0
+        self._processor_seconds = 0.0
         self._total_seconds = 0.0
         self._started = ""
         self._step_began = 0.0
+        self._processor_began = 0.0
         self._last_seen = time.perf_counter()
 
     def before_train(self) -> None:
@@ -49,9 +54,12 @@ class RunRecord(HookBase):
 
     def before_step(self) -> None:
         self._step_began = time.perf_counter()
+        self._processor_began = processor_seconds()
 
     def after_step(self) -> None:
         self._train_seconds += time.perf_counter() - self._step_began
+        # Never negative: a worker that died took its time with it.
+        self._processor_seconds += max(0.0, processor_seconds() - self._processor_began)
         if comm.is_main_process() and self._also_at(self.trainer.iter):
             self._write(finished=None)
 
@@ -64,12 +72,15 @@ class RunRecord(HookBase):
         self._count()
         return {
             "train_seconds": self._train_seconds,
+            "processor_seconds": self._processor_seconds,
             "total_seconds": self._total_seconds,
             "started": self._started,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._train_seconds = state["train_seconds"]
+        # Checkpoints of before know of no processor.
+        self._processor_seconds = state.get("processor_seconds", 0.0)
         self._total_seconds = state["total_seconds"]
         self._started = state["started"]
 
@@ -86,6 +97,7 @@ class RunRecord(HookBase):
             "iterations": self.trainer.steps_done,
             "max_iterations": self.trainer.max_iter,
             "train_seconds": round(self._train_seconds, 3),
+            "processor_seconds": round(self._processor_seconds, 3),
             "total_seconds": round(self._total_seconds, 3),
             "started": self._started,
             "finished": finished,
