@@ -15,6 +15,7 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from slotseg.engine import checkpoint_files as files
+from slotseg.engine.checkpoint_classes import check_class_counts, leave_class_layers
 from slotseg.errors import CheckpointError
 from slotseg.weight_files import load_file
 
@@ -125,7 +126,8 @@ class SlotSegCheckpointer(DetectionCheckpointer):
 
         Raises:
             CheckpointError: see :func:`slotseg.weight_files.load_file`; different
-                shapes; missing keys where they must be there; not one common key.
+                shapes, or numbers of classes; missing keys where they must be there; not one
+                common key.
         """
         if not path:
             _logger.info("No checkpoint given: the model starts from its initialisation")
@@ -205,6 +207,9 @@ class SlotSegCheckpointer(DetectionCheckpointer):
             weights = align_and_update_state_dicts(
                 own, weights, c2_conversion=data.get("__author__") == "Caffe2"
             )
+        if not strict:
+            weights = leave_class_layers(self.model, weights, path)
+        check_class_counts(self.model, weights, path)
         self._compare(own, weights, path, strict=strict)
         self.model.load_state_dict(weights, strict=False)
 
