@@ -134,6 +134,20 @@ def test_several_scales_are_averaged(step_of):
 
 
 @both_kinds
+def test_descent_brings_the_views_together(step_of, independent):
+    base, view = (random_logits(seed, (1, 3, 4, 4)).requires_grad_() for seed in (0, 1))
+    loss, values = make_loss(independent=independent), []
+    optimizer = torch.optim.Adam([base, view], lr=0.2)
+    for _ in range(60):
+        value = loss(step_of(base, views={HALF: (view, None, None)}))["loss_consistency"]
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < 0.1 * values[0]
+
+
+@both_kinds
 def test_saturated_masks_have_finite_losses_and_gradients(step_of, independent):
     base = (1e4 * random_logits(0, (1, 3, 4, 4)).sign()).bfloat16().requires_grad_()
     view = (1e4 * random_logits(1, (1, 3, 2, 2)).sign()).bfloat16()
