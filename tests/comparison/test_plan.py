@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from slotseg.comparison import AS_BUILT, make_plan
 from slotseg.comparison.plan import Job
+from slotseg.config import get_cfg
 from slotseg.errors import ConfigError
 
 
@@ -20,6 +23,7 @@ from slotseg.errors import ConfigError
         ({"seeds": [0, 0]}, "--seeds: must be different"),
         ({"seeds": [-1]}, "--seeds: must be different numbers from 0"),
         ({"evaluations": 0}, "--evaluations"),
+        ({"clock": "sun"}, "unknown clock 'sun'"),
         ({"speed_images": 0}, "--speed-images"),
         ({"dataset": "mars"}, "no data set 'mars' is registered"),
         ({"overrides": ["DATASETS.TEST", "('a', 'b')"]}, "a comparison needs one set"),
@@ -61,7 +65,9 @@ def test_a_run_has_its_own_folder_for_every_setting(tiny_config, tmp_path):
         {"minutes": 1.0},
         {"minutes": 2.0},
         {"weights": [AS_BUILT]},
+        {"minutes": 1.0, "clock": "processor"},
         {"minutes": 1.0, "evaluations": 9},
+        {"minutes": 1.0, "own_overrides": [["SOLVER.BASE_LR", 0.25]]},
         {"minutes": 1.0, "overrides": ["SOLVER.BASE_LR", "0.5"]},
         {"minutes": 1.0, "dataset": "cityscapes_generated_tune"},
     ]
@@ -69,6 +75,48 @@ def test_a_run_has_its_own_folder_for_every_setting(tiny_config, tmp_path):
     # These two do not change what comes out.
     elsewhere = folder(minutes=1.0, overrides=["OUTPUT_DIR", "elsewhere"], command="x")
     assert elsewhere == folder(minutes=1.0)
+
+
+def test_the_first_seed_of_every_model_comes_first(tiny_config, tmp_path):
+    jobs = make_plan([tiny_config] * 2, str(tmp_path), names=["a", "b"], seeds=[4, 1]).jobs
+    assert [(job.name, job.seed) for job in jobs] == [("a", 4), ("b", 4), ("a", 1), ("b", 1)]
+
+
+def test_the_processor_is_no_clock_for_a_gpu(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("slotseg.comparison.plan.available_device", lambda device: "cuda")
+    with pytest.raises(ConfigError, match="--clock processor: does not count what a GPU does"):
+        make_plan([tiny_config], str(tmp_path), minutes=1.0, clock="processor")
+    assert make_plan([tiny_config], str(tmp_path), minutes=1.0).jobs
+
+
+def test_a_new_option_is_no_new_run_but_a_new_default_is_refused(
+    tiny_config, tmp_path, monkeypatch
+):
+    """As after an update of the package between two sittings."""
+
+    def folder():
+        return make_plan([tiny_config], str(tmp_path), minutes=1.0).jobs[0].folder
+
+    before = folder()
+    written = Path(before, "config.yaml")
+    written.parent.mkdir(parents=True)
+    written.write_text(get_cfg(tiny_config, ["SOLVER.MAX_ITER", "7"]).dump())
+
+    def updated(*arguments, **changes):
+        cfg = get_cfg(*arguments)
+        cfg.NEW_OPTION = 1
+        cfg.merge_from_list([part for pair in changes.items() for part in pair])
+        return cfg
+
+    for module in ("plan", "identity"):
+        monkeypatch.setattr(f"slotseg.comparison.{module}.get_cfg", updated)
+    assert folder() == before
+    for module in ("plan", "identity"):
+        monkeypatch.setattr(
+            f"slotseg.comparison.{module}.get_cfg", lambda *a: updated(*a, VIS_PERIOD=3)
+        )
+    with pytest.raises(ConfigError, match="in this run VIS_PERIOD was 0 and is now 3; choose ano"):
+        folder()
 
 
 def test_weights_that_were_written_anew_are_another_run(tiny_config, tmp_path):

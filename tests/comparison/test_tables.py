@@ -94,6 +94,32 @@ def test_markdown_has_means_deviations_and_reasons():
     assert "- slots: 10.0 instead of 5 minutes" in twice
 
 
+def test_the_processor_is_told_of_where_it_was_the_clock():
+    numbers = {
+        "seconds_an_image": 0.1,
+        "processor_seconds_an_image": 0.15,
+        "train_seconds": 600.0,
+        "train_processor_seconds": 300.0,
+        "step_processor_seconds": 0.125,
+        "steps": 2400,
+    }
+    rows = [Row("slots", (run(0, 30.0, numbers=numbers),))]
+    text = markdown_table(
+        rows, dataset="streets", minutes=5, clock="processor", chosen=["slots: SOLVER.BASE_LR 1"]
+    )
+    assert "each trained for 5 processor minutes" in text
+    assert "### Chosen beforehand\n\n- slots: SOLVER.BASE_LR 1\n" in text
+    assert "another time than planned" not in text
+    (row,) = cells(text).values()
+    assert (row["processor ms/image"], row["processor s/step"]) == ("150", "0.125")
+    assert (row["processor min"], row["training min"]) == ("5.00", "10.0")
+    on_wall = markdown_table(rows, dataset="streets", minutes=10)
+    assert "processor" not in on_wall
+    assert float(next(csv.DictReader(io.StringIO(csv_table(rows))))["train_processor_minutes"]) == 5
+    late = markdown_table(rows, dataset="streets", minutes=4, clock="processor")
+    assert "- slots: 5.00 instead of 4 processor minutes" in late
+
+
 def test_csv_has_full_precision_and_empty_cells():
     rows = list(csv.DictReader(io.StringIO(csv_table(ROWS))))
     assert [row["model"] for row in rows] == [row.name for row in ROWS]
@@ -166,6 +192,22 @@ def test_picture_has_two_panels_with_curves_and_one_without():
     blue = (np.abs(both.astype(int) - (0x2B, 0x63, 0xD9)).sum(2) < 12).any(0)
     assert blue[: len(blue) // 2].any()
     assert blue[len(blue) // 2 :].any()
+
+
+def test_things_and_stuff_have_panels_where_they_were_followed():
+    def curve(*qualities):
+        return [
+            {"seconds": 60.0 * n, "PQ": q, "PQ_things": q / 2, "PQ_stuff": 2 * q}
+            for n, q in enumerate(qualities, 1)
+        ]
+
+    quality = {"panoptic/PQ": 12.0, "panoptic/PQ_things": 6.0, "panoptic/PQ_stuff": 24.0}
+    seeds = (run(0, 9.0, curve=curve(5, 9)), run(1, 12.0, curve=curve(8, 12)))
+    row = Row("slots", tuple(Run(r.seed, quality, r.numbers, curve=r.curve) for r in seeds))
+    assert picture([row]).shape[1] > 1.8 * picture(ROWS).shape[1]
+    # The band between the seeds is a light blue.
+    light = np.abs(picture([row]).astype(int) - (0xD9, 0xE3, 0xF8)).sum(2) < 12
+    assert light.sum() > 200
 
 
 def test_picture_without_any_score():

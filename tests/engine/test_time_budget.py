@@ -36,6 +36,11 @@ def test_other_schedules_keep_their_shape(tiny_cfg):
     assert fitted.TEST.EVAL_PERIOD == 500
 
 
+def test_a_kill_undoes_two_minutes_at_most(tiny_cfg):
+    assert fit_to_time(tiny_cfg(), 60, 1.5).SOLVER.CHECKPOINT_PERIOD == 80
+    assert fit_to_time(tiny_cfg(), 5, 1.5).SOLVER.CHECKPOINT_PERIOD == 20
+
+
 @pytest.mark.parametrize(
     ("minutes", "evaluations", "message"),
     [(0, 1, "must be positive"), (0.01, 1, "less than one step"), (1, 0, "at least 1")],
@@ -58,6 +63,17 @@ def test_measuring_leaves_nothing_behind(tiny_cfg):
     assert 1e-4 < measure_step_seconds(cfg, min_seconds=0) < 30
     assert torch.equal(torch.get_rng_state(), state)
     assert not os.path.exists(cfg.OUTPUT_DIR)
+
+
+def test_steps_are_measured_on_the_clock_that_is_named(tiny_cfg, monkeypatch):
+    """A clock that ticks once a look, before and after every step and when it is decided to end."""
+    names, ticks = [], iter(range(10_000))
+    monkeypatch.setattr(
+        time_budget, "clock", lambda name: names.append(name) or (lambda: float(next(ticks)))
+    )
+    seconds = measure_step_seconds(tiny_cfg(), min_seconds=0, max_seconds=12, clock_name="sun")
+    assert names == ["sun"]
+    assert seconds == 1
 
 
 def test_a_slow_step_ends_the_measurement(tiny_cfg, monkeypatch):
