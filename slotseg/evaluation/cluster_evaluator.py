@@ -43,6 +43,10 @@ class ClusterPanopticEvaluator(DatasetEvaluator):
     ``category_id``, and ``isthing`` in the predicted segments. Predictions are kept until the
     assignment is known: compressed, some kilobytes an image.
 
+    Attributes:
+        assignment: int64 ``[K]``, the class of every cluster, -1 for none; None before
+            :meth:`evaluate`.
+
     Args:
         dataset_name: a registered panoptic set.
         num_clusters: K.
@@ -78,6 +82,7 @@ class ClusterPanopticEvaluator(DatasetEvaluator):
         self._table = np.zeros((self._num_clusters + 1, len(self._classes)), np.int64)
         self._is_thing = np.zeros(self._num_clusters, bool)
         self._kept: list[_Kept] = []
+        self.assignment: np.ndarray | None = None
 
     def process(
         self, inputs: Iterable[Mapping[str, Any]], outputs: Iterable[Mapping[str, Any]]
@@ -110,6 +115,7 @@ class ClusterPanopticEvaluator(DatasetEvaluator):
         assigned = assign_clusters(
             table[:-1], is_thing, np.array(self._classes.is_thing), self._extra
         )
+        self.assignment = assigned
         for kept in self._kept:
             self._quality.process([kept.item], [{"panoptic_seg": kept.relabelled(assigned)}])
         results = self._quality.evaluate()
