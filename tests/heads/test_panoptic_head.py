@@ -66,3 +66,54 @@ def test_classes_come_from_the_first_training_set():
     with pytest.raises(ConfigError, match="DATASETS.TRAIN is empty"):
         build_head(get_cfg(overrides=name))
     assert build_head(get_cfg()) is None
+
+
+def test_independent_masks_compete_by_thresholds():
+    # The sky says 0.9 everywhere, the car has half of it; a second car loses to the first.
+    masks = torch.tensor([[[0.9, 0.9, 0.9, 0.9]], [[0.0, 0.0, 1.0, 1.0]], [[0.0, 0.6, 0.7, 0.7]]])
+    head = make_head(independent=True, overlap_threshold=0.5)
+    sure = torch.stack([5.0 * row for row in logits(SKY, CAR, CAR) / 10.0])
+    ids, info = head.segment(sure, masks, (1, 4))
+    assert [(x["category_id"], x["area"]) for x in info] == [(SKY, 2), (CAR, 2)]
+    assert ids.tolist() == [[1, 1, 2, 2]]
+    ids, info = make_head(independent=True, mask_threshold=0.95, overlap_threshold=0.0).segment(
+        sure, masks, (1, 4)
+    )
+    assert ids.tolist() == [[0, 0, 1, 1]]
+
+
+def test_slots_of_one_stuff_class_are_merged_where_masks_are_independent():
+    masks = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]])
+    ids, info = make_head(independent=True).segment(logits(SKY, SKY, CAR), masks, (1, 3))
+    assert [(x["category_id"], x["area"]) for x in info] == [(SKY, 2), (CAR, 1)]
+    assert ids.tolist() == [[1, 1, 2]]
+
+
+def test_the_class_map_is_the_sum_of_masks_by_class():
+    masks = torch.tensor([[[0.5, 0.2]], [[0.5, 0.8]]])
+    class_logits = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4]]).log()
+    found = make_head().class_map(class_logits, masks, (1, 2))
+    expected = [[[0.4, 0.22]], [[0.15, 0.18]], [[0.2, 0.26]]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+    assert make_head().class_map(class_logits, masks, (4, 6)).shape == (3, 4, 6)
+
+
+def test_only_the_outputs_that_are_asked_for_are_made():
+    masks = one_hot_masks([[0, 0, 1, 1]], 2)
+    for outputs in (["panoptic_seg"], ["sem_seg", "instances"], list(PanopticHead.OUTPUTS)):
+        found = make_head(outputs=outputs).infer(logits(SKY, CAR), masks, (2, 8))
+        assert list(found) == outputs
+    assert found["panoptic_seg"][0].shape == (2, 8)
+    assert found["sem_seg"].shape == (3, 2, 8)
+    assert found["sem_seg"].argmax(dim=0)[0].tolist() == [SKY] * 4 + [CAR] * 4
+    # Every slot is an instance of its best thing class, whatever that is worth.
+    assert found["instances"].scores[0] > 0.9 and found["instances"].scores[1] < 0.01
+    assert found["instances"].pred_masks[0].sum() == 8
+    with pytest.raises(ConfigError, match="MODEL.HEAD.OUTPUTS: 'boxes' is unknown"):
+        make_head(outputs=["boxes"])
+
+
+def test_at_most_so_many_instances():
+    masks = one_hot_masks([[0, 1, 2, 3]], 4)
+    head = make_head(outputs=["instances"], max_instances=3)
+    assert len(head.infer(logits(CAR, CAR, CAR, CAR), masks, (1, 4))["instances"]) == 3
