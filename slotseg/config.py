@@ -504,7 +504,7 @@ def _add_losses(cfg: CfgNode) -> None:
 
     # How losses are weighed against each other, on top of their WEIGHTs. "fixed": as they are.
     # "uncertainty" (Kendall et al. 2018): each is multiplied by exp(-s) and s/2 is added, s being
-    # its learnt log variance, 0 at the start; the weights are in TensorBoard as loss_weight/*.
+    # its learnt log variance, 0 at the start; the weights are in TensorBoard as weights/*.
     # SOLVER.LR_FACTORS ["weighting=10.0"] lets them learn at ten times the rate of the rest.
     losses.WEIGHTING = CfgNode()
     losses.WEIGHTING.NAME = "fixed"
@@ -514,7 +514,8 @@ def _add_losses(cfg: CfgNode) -> None:
 
 def _add_view_losses(losses: CfgNode) -> None:
     # Losses that need no labels and compare the image with other views of it. Each view costs a
-    # forward and a backward pass over it; losses that want the same one share it.
+    # forward and a backward pass over it, with their memory (a frozen ViT runs, MODEL.VIT.CACHE
+    # holds no views); losses that want the same one share it.
 
     # Slots have to find themselves (InfoNCE) among the slots of another view of the image.
     contrastive = losses.CONTRASTIVE = CfgNode()

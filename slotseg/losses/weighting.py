@@ -60,7 +60,7 @@ class UncertaintyWeighting(nn.Module):
     def forward(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses times their weights, and ``loss_weighting``, the sum of all ``s / 2``.
 
-        Logs every weight as ``loss_weight/<name>``.
+        Logs every weight as ``weights/<name>``.
 
         Raises:
             KeyError: a loss whose name nobody announced.
@@ -89,7 +89,7 @@ class UncertaintyWeighting(nn.Module):
         # One wait for the device instead of one a loss.
         weights = (-torch.stack([*variances.values()])).exp().tolist()
         for name, weight in zip(variances, weights, strict=True):
-            log_scalar(f"loss_weight/{name.removeprefix('loss_')}", weight)
+            log_scalar(f"weights/{name.removeprefix('loss_')}", weight)
 
 
 def build_weighting(cfg: CfgNode, losses: nn.ModuleDict) -> nn.Module:

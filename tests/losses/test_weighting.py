@@ -70,8 +70,8 @@ def test_values_and_gradients_by_hand():
     assert weighted["loss_b"].item() == pytest.approx(3 * math.exp(0.5), rel=1e-5)
     assert weighted["loss_weighting"].item() == pytest.approx((1.0 - 0.5) / 2, rel=1e-5)
     shown = storage.latest()
-    assert shown["loss_weight/a"][0] == pytest.approx(math.exp(-1), rel=1e-5)
-    assert shown["loss_weight/b"][0] == pytest.approx(math.exp(0.5), rel=1e-5)
+    assert shown["weights/a"][0] == pytest.approx(math.exp(-1), rel=1e-5)
+    assert shown["weights/b"][0] == pytest.approx(math.exp(0.5), rel=1e-5)
     sum(weighted.values()).backward()
     assert a.grad.item() == pytest.approx(math.exp(-1), rel=1e-5)
     # d/ds (exp(-s) L + s/2).
