@@ -129,10 +129,9 @@ class ContrastiveSlotLoss(WeightedLoss):
             )
         truth = coverage(step.segment_maps, logits.shape[-2:]).flatten(2)
         first, second = (pair_by_overlap(truth, x) for x in (masks, others))
-        good = torch.minimum(first.overlap, second.overlap) >= self.min_overlap
-        image, segment = (good & (first.partner >= 0) & (second.partner >= 0)).nonzero(
-            as_tuple=True
-        )
+        overlap = torch.minimum(first.overlap, second.overlap)
+        # Absent segments, and those beyond the number of slots, overlap nothing.
+        image, segment = ((overlap >= self.min_overlap) & (overlap > 0)).nonzero(as_tuple=True)
         partner = torch.full(masks.shape[:2], -1, dtype=torch.int64, device=masks.device)
         partner[image, first.partner[image, segment]] = second.partner[image, segment]
         return partner
