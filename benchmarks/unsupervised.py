@@ -106,6 +106,9 @@ def main() -> None:
     )
     parser.add_argument("--weights", required=True, metavar="FILE", help="of a trained run")
     parser.add_argument("--output", default="output/unsupervised_table", metavar="DIR")
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="(default all)"
+    )
     parser.add_argument("--pictures", type=int, default=4, help="images drawn (default 4)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="options: KEY VALUE ...")
     args = parser.parse_args(mark_overrides(sys.argv[1:]))
@@ -116,7 +119,7 @@ def main() -> None:
         model = Trainer.build_model(cfg)
         load_weights(model, args.weights)
         rows, drawn = [], {}
-        for parts in METHODS:
+        for parts in args.methods:
             cfg.UNSUPERVISED.PARTS = parts
             cfg.OUTPUT_DIR = os.path.join(args.output, parts)
             found, drawn[parts] = score(cfg, model, args.pictures)
