@@ -34,7 +34,7 @@ class ScaleConsistencyLoss(WeightedLoss):
     Args:
         weight: factor of the loss.
         scales: factors on height and width, each another view; 1 is the image itself.
-        class_weight: factor, on top, of the divergence of the classes; unused without a head.
+        class_weight: factor, on top, of the divergence of the classes; 0 for models without any.
         independent_masks: masks are sigmoids; compared one by one, summed over slots.
     """
 
@@ -103,7 +103,7 @@ class ScaleConsistencyLoss(WeightedLoss):
         )
         order = pairs.partner.view(*pairs.partner.shape, 1, 1).expand_as(logits)
         masks = self._mask_divergence(logits, resized.gather(1, order))
-        if self.class_weight == 0 or base.class_logits is None:
+        if self.class_weight == 0:
             return masks, None
         return masks, _class_divergence(base.class_logits, other.class_logits, pairs)
 
