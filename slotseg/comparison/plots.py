@@ -52,10 +52,13 @@ def draw_comparison(
     shown = [row for row in rows if row.score(main)]
     style = {row.name: index for index, row in enumerate(shown)}
     over_time = [key for key in labels if any(_curves(row, key) for row in shown)]
-    columns = len(over_time) + 1
-    figure = Figure(figsize=(4.9 * columns + 0.4, 4.2), dpi=150, layout="constrained")
+    panels = len(over_time) + 1
+    lines = 1 if panels < 4 else 2
+    columns = math.ceil(panels / lines)
+    size = (5.2 * columns + 0.4, 3.6 * lines + 0.6)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     figure.suptitle(dataset, color=_INK, fontsize=11)
-    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for panel, key in zip(axes, over_time, strict=False):
         _draw_curves(panel, shown, key, style, clock)
     _draw_speeds(axes[-1], shown, main, style)
