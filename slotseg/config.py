@@ -158,9 +158,17 @@ def _add_model(cfg: CfgNode) -> None:
     slots.INITIALIZER = CfgNode()
     # GaussianInitializer (one learnt mean and deviation shared by all slots, as published),
     # LearnedInitializer (one learnt vector a slot, Xavier), OrthogonalInitializer (one learnt
-    # vector a slot, started as rows of an orthogonal matrix) or SpectralInitializer (seeds from
-    # the parts into which the image's patches fall, padded with learnt vectors).
+    # vector a slot, started as rows of an orthogonal matrix), SpectralInitializer (seeds from the
+    # parts into which the image's patches fall, padded with learnt vectors) or PeakInitializer
+    # (seeds where a small dense map sees things, and learnt vectors; supervised, with a head).
     slots.INITIALIZER.NAME = "GaussianInitializer"
+
+    peaks = slots.PEAKS = CfgNode()
+    # The first slots of the PeakInitializer, which start at the peaks of its map of things; the
+    # others up to NUM_SLOTS are learnt vectors, and are for stuff.
+    peaks.NUM = 40
+    # Channels of the convolution on IN_FEATURE that makes the map.
+    peaks.CHANNELS = 64
 
     spectral = slots.SPECTRAL = CfgNode()
     # Backbone output whose pixels are the patches, for example "keys"; empty: IN_FEATURE.
@@ -551,6 +559,15 @@ def _add_uncertainty_loss(losses: CfgNode) -> None:
     # Cross entropy of every pixel's class, the sum of p(class | slot) times mask over slots,
     # without the pixels that the model is not sure of: for labels that may be wrong, such as
     # pseudo labels.
+    # Focal loss of the PeakInitializer's map of the centres of things. Without it slots start
+    # anywhere.
+    losses.OBJECTNESS = CfgNode()
+    losses.OBJECTNESS.WEIGHT = 0.0
+
+    # Cross entropy of the PeakInitializer's map of classes.
+    losses.CLASS_MAP = CfgNode()
+    losses.CLASS_MAP.WEIGHT = 0.0
+
     uncertainty = losses.UNCERTAINTY = CfgNode()
     uncertainty.WEIGHT = 0.0
     # How unsure the model is of a pixel, from 0 to 1. "entropy": of its classes and "no object",

@@ -31,10 +31,15 @@ def decode_iterations(
     if count == 0:
         return decoder(slots, features, images), ()
     if any(getattr(decoder, attribute, False) for attribute in _MIXING):
-        together = replace(slots, slots=torch.cat(slots.earlier, dim=1))
+        together = _side_by_side(slots, slots.earlier)
         masks = decoder(together, features, images).mask_logits.chunk(count, dim=1)
         return decoder(slots, features, images), masks
-    together = replace(slots, slots=torch.cat([slots.slots, *slots.earlier], dim=1))
+    together = _side_by_side(slots, (slots.slots, *slots.earlier))
     decoded = decoder(together, features, images)
     last, *earlier = decoded.mask_logits.chunk(count + 1, dim=1)
     return replace(decoded, mask_logits=last), tuple(earlier)
+
+
+def _side_by_side(slots: SlotState, iterations: tuple[Tensor, ...]) -> SlotState:
+    places = None if slots.places is None else slots.places.repeat(1, len(iterations), 1)
+    return replace(slots, slots=torch.cat(iterations, dim=1), places=places)

@@ -14,6 +14,10 @@ from slotseg.ops.grid import unit_grid
 from slotseg.slots.position import build_position
 from slotseg.slots.state import SlotState
 
+# Coordinates go from -1 to 1, so a unit of a window around a place is a quarter of half the height:
+# things are mostly smaller than that.
+_UNITS_A_SIDE = 4.0
+
 
 @DECODER_REGISTRY.register()
 class MaskProductDecoder(nn.Module):
@@ -22,7 +26,8 @@ class MaskProductDecoder(nn.Module):
     Both embeddings are small MLPs; pixels carry their position, so that equal objects at
     different places can be told apart. Nothing is decoded per slot and pixel but one product, so
     the cost hardly grows with the number of slots. Optionally every slot adds a quadratic form in
-    (x, y), a soft window.
+    (x, y), a soft window; of a slot that starts at a place it is a window around that place, in
+    eighths of the image's height, and at first a round one.
 
     Args:
         slot_dim: length D of a slot.
@@ -31,6 +36,7 @@ class MaskProductDecoder(nn.Module):
         dim: length of the product.
         position: "soft", "fourier" or "none", added to the map.
         quadratic: whether slots add their quadratic form.
+        has_places: whether there are slots that start at a place.
     """
 
     makes_masks = True
@@ -46,6 +52,7 @@ class MaskProductDecoder(nn.Module):
         dim: int,
         position: str,
         quadratic: bool,
+        has_places: bool = False,
     ) -> None:
         super().__init__()
         self.in_feature = in_feature
@@ -62,6 +69,7 @@ class MaskProductDecoder(nn.Module):
             nn.Linear(2 * slot_dim, dim),
         )
         self.window = nn.Linear(slot_dim, 6) if quadratic else None
+        self.window_at_place = _round_window(slot_dim) if quadratic and has_places else None
 
     @classmethod
     def from_config(cls, cfg: CfgNode, backbone_shape: dict[str, ShapeSpec]) -> dict:
@@ -79,6 +87,7 @@ class MaskProductDecoder(nn.Module):
             "dim": node.DIM,
             "position": node.POSITION,
             "quadratic": node.QUADRATIC,
+            "has_places": cfg.MODEL.SLOTS.INITIALIZER.NAME == "PeakInitializer",
         }
 
     def forward(self, slots: SlotState, features: dict[str, Tensor], images: Tensor) -> Decoded:
@@ -86,11 +95,57 @@ class MaskProductDecoder(nn.Module):
         pixels = self.pixel_embedding(features[self.in_feature])
         logits = torch.einsum("bkc,bchw->bkhw", self.slot_embedding(slots.slots), pixels).float()
         if self.window is not None:
-            logits = logits + self._windows(slots.slots, logits)
+            logits = logits + self._windows(slots, logits)
         return Decoded(mask_logits=logits)
 
-    def _windows(self, slots: Tensor, logits: Tensor) -> Tensor:
+    def _windows(self, slots: SlotState, logits: Tensor) -> Tensor:
         grid = 2.0 * unit_grid(*logits.shape[-2:], like=logits) - 1.0
         y, x = grid.unbind(-1)
         basis = torch.stack([x * x, x * y, y * y, x, y, torch.ones_like(x)])
-        return torch.einsum("bkf,fhw->bkhw", self.window(slots).float(), basis)
+        form = self.window(slots.slots).float()
+        if self.window_at_place is not None:
+            height, width = logits.shape[-2:]
+            local = self.window_at_place(slots.slots).float()
+            center = 2.0 * slots.places.nan_to_num() - 1.0
+            moved = move_quadratic(local, center, _UNITS_A_SIDE * width / height, _UNITS_A_SIDE)
+            has_place = ~slots.places.isnan().any(dim=2, keepdim=True)
+            form = torch.where(has_place, moved, form)
+        return torch.einsum("bkf,fhw->bkhw", form, basis)
+
+
+def move_quadratic(form: Tensor, center: Tensor, x_scale: float, y_scale: float) -> Tensor:
+    """A quadratic form around a place as one around the origin.
+
+    Args:
+        form: ``[..., 6]``, factors of ``u u, u v, v v, u, v, 1`` with ``u = x_scale (x - x0)`` and
+            ``v = y_scale (y - y0)``.
+        center: ``[..., 2]``, (y0, x0).
+        x_scale, y_scale: units of u and v.
+
+    Returns:
+        ``[..., 6]``, factors of ``x x, x y, y y, x, y, 1``.
+    """
+    xx, xy, yy, x, y, one = form.unbind(-1)
+    y0, x0 = center.unbind(-1)
+    xx, xy, yy = xx * x_scale**2, xy * x_scale * y_scale, yy * y_scale**2
+    x, y = x * x_scale, y * y_scale
+    return torch.stack(
+        [
+            xx,
+            xy,
+            yy,
+            x - 2.0 * xx * x0 - xy * y0,
+            y - 2.0 * yy * y0 - xy * x0,
+            one + xx * x0**2 + xy * x0 * y0 + yy * y0**2 - x * x0 - y * y0,
+        ],
+        dim=-1,
+    )
+
+
+def _round_window(slot_dim: int) -> nn.Linear:
+    """To a form that starts as a hill around the place, nearly the same for all slots."""
+    layer = nn.Linear(slot_dim, 6)
+    with torch.no_grad():
+        layer.weight.mul_(0.2)
+        layer.bias.copy_(torch.tensor([-1.0, 0.0, -1.0, 0.0, 0.0, 0.0]))
+    return layer

@@ -8,12 +8,14 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from slotseg.errors import ConfigError
+from slotseg.losses.class_map import ClassMapLoss
 from slotseg.losses.consistency import ScaleConsistencyLoss
 from slotseg.losses.contrastive import ContrastiveSlotLoss
 from slotseg.losses.diffusion import DiffusionLoss
 from slotseg.losses.diversity import DiversityLoss
 from slotseg.losses.features import FeatureLoss
 from slotseg.losses.masks import MaskLoss
+from slotseg.losses.objectness import ObjectnessLoss
 from slotseg.losses.reconstruction import ReconstructionLoss
 from slotseg.losses.uncertainty import UncertaintyLoss
 
@@ -26,6 +28,9 @@ _OF_DECODERS = (
     ("FEATURES", FeatureLoss, "makes_features", "FeatureMLPDecoder"),
     ("DIFFUSION", DiffusionLoss, "makes_noise", "LatentDiffusionDecoder"),
 )
+
+# Losses on the maps that some initialisers make before there are slots.
+_OF_GUESSES = (("OBJECTNESS", ObjectnessLoss), ("CLASS_MAP", ClassMapLoss))
 
 # Losses on the predicted masks that know the truth, and losses that only keep slots in order, which
 # slots that say nothing of the image would satisfy too.
@@ -65,7 +70,7 @@ def build_losses(cfg: CfgNode, decoders: nn.ModuleList) -> nn.ModuleDict:
             f"nothing to learn from: {', '.join(others)} and {last} are all 0; set one above 0"
         )
     _require_training(cfg, decoders)
-    losses.update(_switched_on(cfg, _OF_SLOTS))
+    losses.update(_switched_on(cfg, (*_OF_GUESSES, *_OF_SLOTS)))
     return losses
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -31,6 +32,26 @@ def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
     counts = torch.bincount(index[segment_maps >= 0], minlength=batch * num_segments * cells)
     area = torch.bincount(cell[0].flatten(), minlength=cells)
     return counts.view(batch, num_segments, *size) / area.clamp_min(1).view(size)
+
+
+def class_coverage(
+    segment_maps: Tensor, categories: Tensor, num_classes: int, size: tuple[int, int]
+) -> Tensor:
+    """The share of every coarse pixel that is of each class; void is none.
+
+    Args:
+        segment_maps: ``[B, H, W]`` int64, -1 for void.
+        categories: ``[B, S]`` int64, the contiguous class of every segment, below C.
+        num_classes: C.
+        size: as of :func:`coverage`.
+
+    Returns:
+        ``[B, C, h, w]`` float32.
+    """
+    segment = segment_maps.clamp_min(0).flatten(1)
+    class_maps = categories.gather(1, segment).view_as(segment_maps)
+    shares = coverage(class_maps.masked_fill(segment_maps < 0, -1), size)
+    return F.pad(shares, (0, 0, 0, 0, 0, num_classes - shares.shape[1]))
 
 
 def segment_areas(segment_maps: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from slotseg.classes import training_classes
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.classes import ClassLoss, check_categories
 from slotseg.losses.coverage import coverage, segment_areas
@@ -13,6 +16,7 @@ from slotseg.losses.mask_terms import MaskPairs, MaskSamples
 from slotseg.losses.matcher import MaskMatcher
 from slotseg.losses.points import PointSampler, read_maps, read_one_segment, read_segments
 from slotseg.losses.step import Prediction, TrainingStep
+from slotseg.losses.things import allowed_by_place, have_places, is_thing_segment
 
 
 class MaskLoss(nn.Module):
@@ -27,6 +31,10 @@ class MaskLoss(nn.Module):
     * ``"bce"``: binary cross entropy of every matched slot, mean over pixels and matched slots;
     * dice (Milletari et al. 2016): ``1 - (2 |p t| + 1) / (|p| + |t| + 1)``, mean over matched
       segments.
+
+    A slot that starts at a place (:class:`~slotseg.slots.PeakInitializer`) answers for the thing at
+    that place or for none, and the other slots for stuff (:func:`allowed_by_place`): what a slot is
+    about does not depend on masks that nobody has learnt yet.
 
     With "bce", dice, independent masks and points this is the set criterion of Mask2Former (Cheng
     et al. 2022). Slots are matched at uniform points, the same for all slots of an image, and the
@@ -45,6 +53,7 @@ class MaskLoss(nn.Module):
         auxiliary_weight: factor of the same losses, classes included, on what the slots mean after
             each earlier iteration, matched anew; 0: off.
         points: how points are drawn; None: every pixel of the masks.
+        is_thing: of each class, for slots that start at a place.
     """
 
     @configurable
@@ -60,6 +69,7 @@ class MaskLoss(nn.Module):
         independent: bool = False,
         auxiliary_weight: float = 0.0,
         points: PointSampler | None = None,
+        is_thing: Sequence[bool] = (),
     ) -> None:
         super().__init__()
         if pixel_loss not in ("ce", "bce"):
@@ -78,6 +88,7 @@ class MaskLoss(nn.Module):
         self.independent = independent
         self.auxiliary_weight = auxiliary_weight
         self.points = points
+        self.is_thing = tuple(is_thing)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -99,6 +110,7 @@ class MaskLoss(nn.Module):
             "points": PointSampler(node.POINTS, node.POINTS_OVERSAMPLE, node.POINTS_IMPORTANCE)
             if node.POINTS
             else None,
+            "is_thing": training_classes(cfg).is_thing if have_places(cfg) else (),
         }
 
     @property
@@ -129,7 +141,12 @@ class MaskLoss(nn.Module):
             # The softmax of a logarithm of probabilities is those probabilities again.
             logits = step.slots.attention.clamp_min(1e-6).log().float()
             samples = _every_pixel(logits, step.segment_maps, independent=False)
-            slot_of = self.matcher(samples.log_masks, samples.truth, step.file_names)
+            slot_of = self.matcher(
+                samples.log_masks,
+                samples.truth,
+                step.file_names,
+                allowed=self._allowed(step, samples.truth.shape[1]),
+            )
             pixel, dice = self._compare(samples.pairs(slot_of))
             losses["loss_attention_pixel"] = self.attention_weight * pixel
             losses["loss_attention_dice"] = self.attention_weight * dice
@@ -152,6 +169,7 @@ class MaskLoss(nn.Module):
             log_others=samples.log_others,
             # Points can miss a small segment, which still wants its slot.
             present=segment_areas(step.segment_maps) > 0,
+            allowed=self._allowed(step, samples.truth.shape[1]),
         )
         losses = {}
         if self.classes is not None:
@@ -160,6 +178,14 @@ class MaskLoss(nn.Module):
         pairs = self._pairs(logits, step.segment_maps, samples, slot_of)
         losses["loss_mask_pixel"], losses["loss_mask_dice"] = self._compare(pairs)
         return losses
+
+    def _allowed(self, step: TrainingStep, num_segments: int) -> Tensor | None:
+        """``[B, K, S]``: which slots may answer for which segments; None: all for all."""
+        if step.slots.places is None:
+            return None
+        is_thing = is_thing_segment(step.segment_categories[:, :num_segments], self.is_thing)
+        grid = step.slots.attention.shape[-2:]
+        return allowed_by_place(step.segment_maps, is_thing, step.slots.places, grid)
 
     def _samples_to_match(self, logits: Tensor, segment_maps: Tensor) -> MaskSamples:
         if self.points is None:

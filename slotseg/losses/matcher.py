@@ -40,6 +40,7 @@ class MaskMatcher:
         *,
         log_others: Tensor | None = None,
         present: Tensor | None = None,
+        allowed: Tensor | None = None,
     ) -> Tensor:
         """Match one batch.
 
@@ -53,10 +54,11 @@ class MaskMatcher:
             log_others: ``[B, K, P]`` float32, log of 1 - mask, of independent masks; None: the
                 masks are a softmax over K.
             present: ``[B, S]`` bool, segments to be matched; None: those that cover a pixel.
+            allowed: ``[B, K, S]`` bool, pairs that may be matched; None: all.
 
         Returns:
-            ``[B, S]`` int64: the slot of each segment, -1 for absent segments and for those
-            beyond the number of slots.
+            ``[B, S]`` int64: the slot of each segment, -1 for absent segments, for those beyond
+            the number of slots and for those that no slot is allowed to take.
 
         Raises:
             NonFiniteLossError: NaN or infinite costs, naming the files.
@@ -77,11 +79,18 @@ class MaskMatcher:
                 "switch SOLVER.AMP.ENABLED off"
             )
         present = (truth.sum(dim=2) > 0 if present is None else present).cpu()
-        costs = cost.cpu().numpy()
+        if allowed is None:
+            allowed = torch.ones_like(cost, dtype=torch.bool)
+        # The solver wants a price for every pair: one that no other pairs could make up for.
+        forbidden = 2.0 * min(cost.shape[1:]) * cost.abs().amax() + 1.0
+        costs = cost.where(allowed, forbidden).cpu().numpy()
+        may = allowed.cpu().numpy()
         slot_of = torch.full(present.shape, -1, dtype=torch.int64)
         for image, segments in enumerate(present):
             index = segments.nonzero().squeeze(1)
             slots, columns = linear_sum_assignment(costs[image][:, index.numpy()])
+            taken = may[image][slots, index.numpy()[columns]]
+            slots, columns = slots[taken], columns[taken]
             slot_of[image, index[torch.as_tensor(columns)]] = torch.as_tensor(slots)
         self._warn_about_slots(present.sum(dim=1), log_masks.shape[1], file_names)
         return slot_of.to(log_masks.device)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.base import WeightedLoss
 from slotseg.losses.classes import check_categories
-from slotseg.losses.coverage import coverage
+from slotseg.losses.coverage import class_coverage
 from slotseg.losses.mask_kinds import are_independent, log_shares
 from slotseg.losses.step import Prediction, TrainingStep
 from slotseg.losses.training_log import log_scalar, training_iteration
@@ -118,7 +117,7 @@ class UncertaintyLoss(WeightedLoss):
         probabilities = self.class_map(step.prediction)
         num_classes = probabilities.shape[1] - 1
         check_categories(step.segment_categories, num_classes, step.file_names)
-        truth = _class_coverage(
+        truth = class_coverage(
             step.segment_maps, step.segment_categories, num_classes, probabilities.shape[-2:]
         )
         known = truth.sum(dim=1)
@@ -167,13 +166,3 @@ class UncertaintyLoss(WeightedLoss):
             # Entropies of uniform classes are rounded to a little above 1.
             return (uncertainty.clamp_max(1.0) <= threshold).float()
         return (threshold / uncertainty.clamp_min(threshold)).float()
-
-
-def _class_coverage(
-    segment_maps: Tensor, categories: Tensor, num_classes: int, size: tuple[int, int]
-) -> Tensor:
-    """``[B, C, h, w]``, the share of every coarse pixel that is of each class; void is none."""
-    segment = segment_maps.clamp_min(0).flatten(1)
-    class_maps = categories.gather(1, segment).view_as(segment_maps)
-    shares = coverage(class_maps.masked_fill(segment_maps < 0, -1), size)
-    return F.pad(shares, (0, 0, 0, 0, 0, num_classes - shares.shape[1]))

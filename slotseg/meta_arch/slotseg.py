@@ -21,6 +21,7 @@ from slotseg.meta_arch.truth import paint
 from slotseg.ops.competition import compete
 from slotseg.ops.mask_nms import distinct_slots
 from slotseg.slots import (
+    InitialSlots,
     PixelTokens,
     SlotState,
     build_slot_grouping,
@@ -189,7 +190,7 @@ class SlotSeg(nn.Module):
         features = self.backbone(images) if cached is None else self.backbone(images, cached)
         tokens = self.tokens(features[self.in_feature])
         initial = self.initializer(tokens, features, images)
-        slots = self.grouping(tokens, initial.slots)
+        slots = _with_places(self.grouping(tokens, initial.slots), initial)
         first, *others = self.decoders
         if earlier:
             decoded, masks = decode_iterations(first, slots, features, images)
@@ -274,6 +275,14 @@ class SlotSeg(nn.Module):
         if self.mask_nms_iou < 1.0:
             return distinct_slots(masks, self.mask_nms_iou)
         return torch.arange(masks.shape[0], device=masks.device)
+
+
+def _with_places(slots: SlotState, initial: InitialSlots) -> SlotState:
+    """The slots, which know where they started; sub-slots where their parent did."""
+    if initial.places is None:
+        return slots
+    sub_slots = slots.slots.shape[1] // initial.places.shape[1]
+    return replace(slots, places=initial.places.repeat_interleave(sub_slots, dim=1))
 
 
 def _slot_outputs(seen: Seen, image: int) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from slotseg.slots.initializers import (
     OrthogonalInitializer,
 )
 from slotseg.slots.nested import NestedSlotAttention
+from slotseg.slots.peaks import PeakInitializer
 from slotseg.slots.position import FourierPosition, SoftPosition, build_position
 from slotseg.slots.slot_attention import SlotAttention
 from slotseg.slots.spectral import SpectralInitializer
-from slotseg.slots.state import InitialSlots, ParentSlots, SlotState
+from slotseg.slots.state import DenseGuess, InitialSlots, ParentSlots, SlotState
 from slotseg.slots.token_mixer import MambaTokenMixer
 from slotseg.slots.tokens import PixelTokens, Tokens
 from slotseg.slots.update import GRUUpdate, MambaUpdate
@@ -23,6 +24,7 @@ from slotseg.slots.update import GRUUpdate, MambaUpdate
 __all__ = [
     "SLOT_GROUPING_REGISTRY",
     "SLOT_INITIALIZER_REGISTRY",
+    "DenseGuess",
     "FourierPosition",
     "GRUUpdate",
     "GaussianInitializer",
@@ -33,6 +35,7 @@ __all__ = [
     "NestedSlotAttention",
     "OrthogonalInitializer",
     "ParentSlots",
+    "PeakInitializer",
     "PixelTokens",
     "SlotAttention",
     "SlotState",

@@ -8,6 +8,19 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class DenseGuess:
+    """What an initialiser thinks of every pixel before there are slots.
+
+    Attributes:
+        objectness: ``[B, h, w]`` float32, logits of being the centre of a thing.
+        class_logits: ``[B, C, h, w]`` float32.
+    """
+
+    objectness: Tensor
+    class_logits: Tensor
+
+
+@dataclass(frozen=True)
 class InitialSlots:
     """Where the slots start.
 
@@ -15,10 +28,15 @@ class InitialSlots:
         slots: ``[B, K, D]``.
         seeded: ``[B]`` int64, how many of the first slots of every image come from that image; the
             others are the same for all. None for initialisers that do not look at images.
+        places: ``[B, K, 2]`` float32, the (y, x) in 0..1 of the image at which a slot starts, NaN
+            for slots that start nowhere. None where all of them do.
+        guess: of initialisers that make one, else None.
     """
 
     slots: Tensor
     seeded: Tensor | None = None
+    places: Tensor | None = None
+    guess: DenseGuess | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +65,11 @@ class SlotState:
             grouped map it sums to 1 over the K slots.
         parents: the upper level of a two-level grouping, else None.
         earlier: ``[B, K, D]``, the slots after every iteration but the last.
+        places: ``[B, K, 2]``, where the slots started, as :class:`InitialSlots` has it.
     """
 
     slots: Tensor
     attention: Tensor
     parents: ParentSlots | None = None
     earlier: tuple[Tensor, ...] = ()
+    places: Tensor | None = None

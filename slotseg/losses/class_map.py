@@ -1,0 +1,40 @@
+"""Classes of pixels, for the features that slots are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from slotseg.losses.base import WeightedLoss
+from slotseg.losses.classes import check_categories
+from slotseg.losses.coverage import class_coverage
+from slotseg.losses.step import TrainingStep
+from slotseg.losses.things import guess_of, require_guess
+
+
+class ClassMapLoss(WeightedLoss):
+    """Cross entropy of the initialiser's class of every pixel; void pays nothing.
+
+    The classes of slots teach the backbone by one vector a slot; this teaches it at every pixel,
+    from the first step on, when slots do not yet know what they stand for.
+    """
+
+    node = "CLASS_MAP"
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Read ``LOSSES.CLASS_MAP``."""
+        require_guess(cfg, cls.node)
+        return super().from_config(cfg)
+
+    def forward(self, step: TrainingStep) -> dict[str, Tensor]:
+        """``{"loss_class_map": scalar}``, mean over pixels with a truth."""
+        logits = guess_of(step, self.node).class_logits.float()
+        check_categories(step.segment_categories, logits.shape[1], step.file_names)
+        truth = class_coverage(
+            step.segment_maps, step.segment_categories, logits.shape[1], logits.shape[-2:]
+        )
+        entropy = -(logits.log_softmax(dim=1) * truth).sum()
+        return self.weighted(entropy / truth.sum().clamp_min(1.0))
