@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def highest_peaks(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The pixels that are highest among their neighbours, the best first.
+    """The pixels that are at least as high as their eight neighbours, the best first.
 
     Where a map has fewer local maxima than asked for, its highest other pixels follow.
 

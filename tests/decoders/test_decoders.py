@@ -4,6 +4,7 @@ from detectron2.layers import ShapeSpec
 
 from slotseg import get_cfg
 from slotseg.decoders import MaskProductDecoder, SpatialBroadcastDecoder, build_decoders
+from slotseg.decoders.mask_product import move_quadratic
 from slotseg.errors import ConfigError
 from slotseg.slots import SlotState
 
@@ -116,3 +117,34 @@ def test_wrong_configs_are_refused():
         build_decoders(get_cfg(overrides=["MODEL.DECODERS", ["Nonsense"]]), SHAPES)
     with pytest.raises(ConfigError, match="2 CHANNELS but 1 STRIDES"):
         make_broadcast(strides=[2])
+
+
+def test_a_window_around_a_place_is_the_same_form_moved_there():
+    torch.manual_seed(3)
+    form, center = torch.randn(5, 6), torch.rand(5, 2) * 2 - 1
+    x, y = torch.randn(5), torch.randn(5)
+    u, v = 3.0 * (x - center[:, 1]), 2.0 * (y - center[:, 0])
+    local = torch.stack([u * u, u * v, v * v, u, v, torch.ones(5)], dim=1)
+    basis = torch.stack([x * x, x * y, y * y, x, y, torch.ones(5)], dim=1)
+    moved = move_quadratic(form, center, x_scale=3.0, y_scale=2.0)
+    torch.testing.assert_close((moved * basis).sum(1), (form * local).sum(1))
+
+
+def test_masks_of_slots_with_a_place_start_there():
+    decoder = MaskProductDecoder(
+        slot_dim=8,
+        in_feature="s2",
+        in_channels=4,
+        dim=4,
+        position="none",
+        quadratic=True,
+        has_places=True,
+    )
+    places = torch.tensor([[[0.25, 0.75], [float("nan")] * 2]])
+    slots = SlotState(torch.zeros(1, 2, 8), torch.full((1, 2, 1, 1), 0.5), places=places)
+    made = decoder(slots, {"s2": torch.zeros(1, 4, 32, 64)}, torch.zeros(1, 3, 64, 128))
+    row, column = divmod(int(made.mask_logits[0, 0].argmax()), 64)
+    assert abs(row - 7.5) <= 1 and abs(column - 47.5) <= 1
+    # As many pixels down as across, but for half a pixel: a round hill.
+    hill = made.mask_logits[0, 0]
+    torch.testing.assert_close(hill[row, column + 4], hill[row + 4, column], atol=0.35, rtol=0)

@@ -1,0 +1,143 @@
+"""Losses on dense maps, and the matching of slots that start at a place."""
+
+import math
+
+import pytest
+import torch
+
+from slotseg import get_cfg
+from slotseg.errors import ConfigError, DatasetError
+from slotseg.losses import ClassMapLoss, MaskLoss, MaskMatcher, ObjectnessLoss
+from slotseg.losses.objectness import center_map
+from slotseg.losses.things import allowed_by_place, is_thing_segment
+from slotseg.slots import DenseGuess, InitialSlots, SlotState
+
+# Segment 0 is road, segment 1 a car of 2x2 pixels; class 0 is stuff, class 1 a thing.
+MAP = torch.tensor([[[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, -1], [0, 0, 0, 0]]])
+CATEGORIES = torch.tensor([[0, 1]])
+IS_THING = (False, True)
+NAN = math.nan
+
+
+def guess_step(step_of, objectness, class_logits=None, segment_maps=MAP, categories=CATEGORIES):
+    classes = torch.zeros(len(objectness), 2, *objectness.shape[1:])
+    guess = DenseGuess(objectness, classes if class_logits is None else class_logits)
+    return step_of(
+        torch.zeros(len(objectness), 2, 4, 4),
+        initial=InitialSlots(torch.zeros(len(objectness), 2, 4), guess=guess),
+        segment_maps=segment_maps,
+        segment_categories=categories,
+    )
+
+
+def test_objectness_by_hand(step_of):
+    logits = torch.full((1, 4, 4), -1.0)
+    logits[0, 1, 1] = 2.0
+    found = ObjectnessLoss(weight=0.5, is_thing=IS_THING)(guess_step(step_of, logits))
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+    # Of four equally near pixels the first is the centre; the side of 2 makes a deviation of 0.5.
+    expected = -((1 - sigmoid(2.0)) ** 2) * math.log(sigmoid(2.0))
+    for row in range(4):
+        for column in range(4):
+            if (row, column) in ((1, 1), (2, 3)):
+                continue
+            bump = math.exp(-((row - 1) ** 2 + (column - 1) ** 2) / (2 * 0.5**2))
+            p = sigmoid(-1.0)
+            expected -= (1 - bump) ** 4 * p**2 * math.log(1 - p)
+    assert found["loss_objectness"].item() == pytest.approx(0.5 * expected, rel=1e-5)
+
+
+def test_crowded_centers_keep_their_peaks():
+    shares = torch.zeros(1, 3, 6, 6)
+    shares[0, 0, 2, 2] = shares[0, 1, 2, 3] = 1.0
+    shares[0, 2] = 1.0 - shares[0, :2].sum(dim=0)
+    truth, centers = center_map(shares, torch.tensor([[True, True, False]]))
+    assert centers.nonzero().tolist() == [[0, 2, 2], [0, 2, 3]]
+    assert truth[centers].tolist() == [1.0, 1.0]
+    assert truth.max() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("segment_maps", "categories"),
+    [(torch.full((1, 4, 4), -1), torch.tensor([[-1]])), (MAP.clamp(-1, 0), torch.tensor([[0]]))],
+    ids=["void", "stuff"],
+)
+def test_images_without_things_have_finite_losses(step_of, segment_maps, categories):
+    logits = torch.zeros(1, 4, 4, requires_grad=True)
+    step = guess_step(step_of, logits, None, segment_maps, categories)
+    for loss in (ObjectnessLoss(weight=1.0, is_thing=IS_THING), ClassMapLoss(weight=1.0)):
+        (value,) = loss(step).values()
+        assert torch.isfinite(value)
+    assert value.item() >= 0.0
+
+
+def test_class_map_by_hand(step_of):
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[:, 1] = 3.0
+    found = ClassMapLoss(weight=2.0)(guess_step(step_of, torch.zeros(1, 4, 4), logits))
+    wrong, right = math.log1p(math.exp(3.0)), math.log1p(math.exp(-3.0))
+    # Eleven pixels of road, four of the car, one void.
+    expected = 2.0 * (11 * wrong + 4 * right) / 15
+    assert found["loss_class_map"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_dense_losses_want_segments_with_classes(step_of):
+    step = guess_step(step_of, torch.zeros(1, 4, 4), categories=None)
+    with pytest.raises(DatasetError, match=r"image0.png: .*LOSSES.OBJECTNESS.WEIGHT"):
+        ObjectnessLoss(weight=1.0, is_thing=IS_THING)(step)
+
+
+@pytest.mark.parametrize(
+    ("loss", "node"), [(ObjectnessLoss, "OBJECTNESS"), (ClassMapLoss, "CLASS_MAP")]
+)
+def test_dense_losses_want_a_dense_map(loss, node):
+    with pytest.raises(ConfigError, match=f"LOSSES.{node}.WEIGHT .* PeakInitializer"):
+        loss(get_cfg())
+
+
+def test_a_place_answers_for_the_thing_there_and_other_slots_for_stuff():
+    places = torch.tensor([[[0.4, 0.4], [0.9, 0.9], [0.6, 0.9], [NAN, NAN]]])
+    is_thing = is_thing_segment(CATEGORIES, IS_THING)
+    allowed = allowed_by_place(MAP, is_thing, places, (4, 4))
+    # On the car; on the road, which is stuff; on void; without a place.
+    assert allowed.tolist() == [[[False, True], [False, False], [False, False], [True, False]]]
+
+
+def test_segments_are_matched_only_to_slots_that_may_have_them():
+    # Slot 0 has the better mask of segment 1, but only slot 1 may answer for it.
+    masks = torch.tensor([[[0.1, 0.9], [0.4, 0.05], [0.5, 0.05]]])
+    truth = torch.eye(2).unsqueeze(0)
+    matcher = MaskMatcher(pixel_weight=0.2, dice_weight=1.0)
+    assert matcher(masks.log(), truth, ["a.png"]).tolist() == [[2, 0]]
+    allowed = torch.tensor([[[False, False], [False, True], [True, False]]])
+    assert matcher(masks.log(), truth, ["a.png"], allowed=allowed).tolist() == [[2, 1]]
+    allowed[0, 1, 1] = False
+    assert matcher(masks.log(), truth, ["a.png"], allowed=allowed).tolist() == [[2, -1]]
+
+
+def test_mask_loss_asks_the_slot_at_the_place(step_of):
+    logits = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    places = torch.tensor([[[0.9, 0.1], [0.4, 0.4], [NAN, NAN]]])
+    slots = torch.zeros(1, 3, 4)
+    step = step_of(
+        logits,
+        slots=slots,
+        class_logits=torch.zeros(1, 3, 3),
+        segment_maps=MAP,
+        segment_categories=CATEGORIES,
+    )
+    state = SlotState(slots, torch.full((1, 3, 4, 4), 1 / 3), places=places)
+    step = type(step)(**{**vars(step), "slots": state})
+    loss = MaskLoss(
+        pixel_loss="ce",
+        pixel_weight=1.0,
+        dice_weight=0.0,
+        attention_weight=0.0,
+        matcher=MaskMatcher(0.2, 1.0),
+        is_thing=IS_THING,
+    )
+    loss(step)["loss_mask_pixel"].backward()
+    # The road is asked of the slot without a place, the car of the one on it.
+    assert (logits.grad[0, 2][MAP[0] == 0] < 0).all()
+    assert (logits.grad[0, 1][MAP[0] == 1] < 0).all()
+    assert (logits.grad[0, 0] >= 0).all()
