@@ -68,7 +68,7 @@ def test_a_process_ends_with_who_started_it(tiny_config, tmp_path):
 def test_whoever_stops_waiting_ends_what_runs(tiny_config, tmp_path, monkeypatch):
     """Jobs are a shell script here, that of seed 1 a long one."""
     script = tmp_path / "python"
-    script.write_text('#!/bin/sh\ncase "$4" in *seed1) echo $$ > "$4/pid"; exec sleep 60;; esac\n')
+    script.write_text('#!/bin/sh\ncase "$4" in *seed1) echo $$ > "$4/pid"; exec sleep 600;; esac\n')
     script.chmod(0o755)
     monkeypatch.setattr("slotseg.comparison.runner.sys.executable", str(script))
     jobs = make_plan([tiny_config], str(tmp_path), minutes=1.0, seeds=[0, 1]).jobs
@@ -79,6 +79,6 @@ def test_whoever_stops_waiting_ends_what_runs(tiny_config, tmp_path, monkeypatch
     while not pid.exists() or not pid.read_text():
         time.sleep(0.01)
     waiting.close()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300
     assert "ended with signal 15" in Path(jobs[1].folder, "score.failed").read_text()
     assert not Path("/proc", pid.read_text().strip()).exists()
