@@ -654,8 +654,9 @@ def _add_unsupervised(cfg: CfgNode) -> None:
     node = cfg.UNSUPERVISED = CfgNode()
     # Number of clusters; 0: off.
     node.CLUSTERS = 0
-    # What is clustered: "slots"; or, to compare with, "features" (every pixel of a map of the
-    # backbone) or "colors" (every pixel of the image, by colour and place).
+    # What is clustered: "slots" (with TEST.MASK_SOURCE decoder or attention); or, to compare with,
+    # "features" (every pixel of a map of the backbone) or "colors" (every pixel of the image, by
+    # colour and place).
     node.PARTS = "slots"
     # What a slot is known by: "slot", its vector, or "features", the mean of a map of the backbone
     # under its mask. Every dimension is scaled to unit variance over the training set.

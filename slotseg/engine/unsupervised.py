@@ -130,9 +130,11 @@ def _batches(cfg: CfgNode) -> Iterator[list[dict[str, Any]]]:
 
 
 def _options(cfg: CfgNode) -> str:
-    """``UNSUPERVISED`` without what only the scoring depends on."""
+    """``UNSUPERVISED`` without what only the scoring depends on, and what shares out images."""
     kept = {k: v for k, v in cfg.UNSUPERVISED.items() if k not in ("MIN_AREA", "EXTRA_CLUSTERS")}
-    return json.dumps({**kept, "FEATURE": kept["FEATURE"] or cfg.MODEL.SLOTS.IN_FEATURE})
+    kept["FEATURE"] = kept["FEATURE"] or cfg.MODEL.SLOTS.IN_FEATURE
+    masks = {"MASK_SOURCE": cfg.TEST.MASK_SOURCE, "MASK_NMS_IOU": cfg.TEST.MASK_NMS_IOU}
+    return json.dumps({**kept, **masks})
 
 
 def _images(cfg: CfgNode) -> str:

@@ -56,24 +56,37 @@ class SlotParts(PartFinder):
     """The segments of a slot model without a head: every slot is a part.
 
     Args:
-        model: in evaluation mode; gives ``panoptic_seg`` with ``slot`` in its segments, ``slots``
-            and ``slot_masks``.
+        model: in evaluation mode; gives ``panoptic_seg`` with ``slot`` in its segments, ``slots``,
+            ``slot_masks`` and ``attention``.
         embedding: "slot", the slot's vector; "features", the mean of a map of the backbone under
             the slot's soft mask.
         feature: name of that map.
+        source: whose masks share out the image: "decoder" or "attention".
 
     Raises:
-        ConfigError: unknown ``embedding``.
+        ConfigError: unknown ``embedding`` or ``source``.
     """
 
     are_instances = True
 
-    def __init__(self, model: nn.Module, embedding: str = "slot", feature: str = "") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        embedding: str = "slot",
+        feature: str = "",
+        source: str = "decoder",
+    ) -> None:
         if embedding not in ("slot", "features"):
             raise ConfigError(f"UNSUPERVISED.EMBEDDING is {embedding!r}, choose slot or features")
+        if source not in ("decoder", "attention"):
+            raise ConfigError(
+                f"TEST.MASK_SOURCE is {source!r}, but without labels the masks of slots are "
+                "clustered; choose decoder or attention"
+            )
         self.model = model
         self.embedding = embedding
         self.feature = feature
+        self.source = source
 
     def __call__(self, batch: list[dict[str, Any]]) -> list[Parts]:
         """See the base class.
@@ -84,24 +97,34 @@ class SlotParts(PartFinder):
         with _recorded_maps(self.model, self.feature) as maps:
             outputs = self.model(batch)
         parts = []
-        for number, output in enumerate(outputs):
-            ids, segments = output["panoptic_seg"]
-            if any("slot" not in segment for segment in segments):
-                raise ConfigError(
-                    "UNSUPERVISED.PARTS: slots are clustered where they have no class; leave "
-                    "MODEL.HEAD.NAME empty"
-                )
-            slots = torch.tensor([segment["slot"] for segment in segments], dtype=torch.int64)
+        for number, (item, output) in enumerate(zip(batch, outputs, strict=True)):
+            slots, ids = self._shared_out(output, _size(item))
             if self.embedding == "slot":
                 embeddings = output["slots"].cpu()[slots]
             else:
-                masks = output["slot_masks"].float()[slots.to(ids.device)]
+                masks = output["slot_masks" if self.source == "decoder" else "attention"]
+                masks = masks.float()[slots.to(masks.device)]
                 embeddings = pooled(maps[0][number].float(), masks).cpu()
-            # From the segments' ids to the rows of the embeddings.
-            row = torch.full((max((s["id"] for s in segments), default=0) + 1,), -1)
-            row[[segment["id"] for segment in segments]] = torch.arange(len(segments))
-            parts.append(Parts(row[ids.cpu().long()], embeddings.float()))
+            parts.append(Parts(ids, embeddings.float()))
         return parts
+
+    def _shared_out(self, output: dict[str, Any], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The slots that win a pixel ``[P]``, and for every pixel which of them did ``[H, W]``."""
+        if self.source == "attention":
+            attention = output["attention"].float()[None]
+            masks = F.interpolate(attention, size, mode="bilinear", align_corners=False)
+            return masks[0].argmax(0).cpu().unique(return_inverse=True)
+        ids, segments = output["panoptic_seg"]
+        if any("slot" not in segment for segment in segments):
+            raise ConfigError(
+                "UNSUPERVISED.PARTS: slots are clustered where they have no class; leave "
+                "MODEL.HEAD.NAME empty"
+            )
+        slots = torch.tensor([segment["slot"] for segment in segments], dtype=torch.int64)
+        # From the segments' ids to the rows of the embeddings.
+        row = torch.full((max((s["id"] for s in segments), default=0) + 1,), -1)
+        row[[segment["id"] for segment in segments]] = torch.arange(len(segments))
+        return slots, row[ids.cpu().long()]
 
 
 class FeatureParts(PartFinder):
@@ -161,11 +184,13 @@ def pooled(values: Tensor, masks: Tensor) -> Tensor:
     return weights @ values.flatten(1).T / weights.sum(1, keepdim=True).clamp_min(1e-6)
 
 
-# UNSUPERVISED.PARTS -> (config node, model, name of a map) -> finder
+# UNSUPERVISED.PARTS -> (config, model, name of a map) -> finder
 PART_FINDERS: dict[str, Callable[[CfgNode, nn.Module, str], PartFinder]] = {
-    "slots": lambda node, model, feature: SlotParts(model, node.EMBEDDING, feature),
-    "features": lambda node, model, feature: FeatureParts(model, feature),
-    "colors": lambda node, model, feature: ColorParts(),
+    "slots": lambda cfg, model, feature: SlotParts(
+        model, cfg.UNSUPERVISED.EMBEDDING, feature, cfg.TEST.MASK_SOURCE
+    ),
+    "features": lambda cfg, model, feature: FeatureParts(model, feature),
+    "colors": lambda cfg, model, feature: ColorParts(),
 }
 
 
@@ -188,7 +213,7 @@ def build_part_finder(cfg: CfgNode, model: nn.Module) -> PartFinder:
             f"UNSUPERVISED.FEATURE: the backbone has no output {feature!r}; choose from "
             f"{', '.join(known) or 'those of a model with a backbone'}"
         )
-    return PART_FINDERS[node.PARTS](node, model, feature)
+    return PART_FINDERS[node.PARTS](cfg, model, feature)
 
 
 @contextmanager

@@ -31,7 +31,13 @@ class ThreeSlots(nn.Module):
         if not self.with_slots:
             segments = [{"id": 1, "category_id": 0}, {"id": 3, "category_id": 1}]
         slots = torch.arange(6.0).view(3, 2)
-        return {"panoptic_seg": (ids, segments), "slots": slots, "slot_masks": masks}
+        # The attention sees the upper half as slot 1, the lower as slot 0.
+        attention = torch.zeros(3, 2, 4)
+        attention[1, 0] = attention[0, 1] = 1
+        return {
+            "panoptic_seg": (ids, segments), "slots": slots, "slot_masks": masks,
+            "attention": attention,
+        }  # fmt: skip
 
 
 class Rows(nn.Module):
@@ -60,6 +66,17 @@ def test_slots_may_be_known_by_the_features_under_their_masks():
     left, right = (0 + 1 + 4 + 5) / 4, (2 + 3 + 6 + 7) / 4
     assert parts.embeddings.tolist() == [[left, -left], [right, -right]]
     assert not model.backbone._forward_hooks
+
+
+def test_the_attention_may_share_out_the_image():
+    for embedding, expected in (
+        ("slot", [[0, 1], [2, 3]]),
+        ("features", [[5.5, -5.5], [1.5, -1.5]]),
+    ):
+        parts = SlotParts(ThreeSlots(), embedding, "s2", "attention")(BATCH)[0]
+        assert parts.ids[:4].unique().tolist() == [1]
+        assert parts.ids[4:].unique().tolist() == [0]
+        assert parts.embeddings.tolist() == expected
 
 
 def test_pooling_weighs_pixels_and_survives_an_empty_mask():
@@ -94,3 +111,5 @@ def test_slots_with_classes_are_refused():
 def test_unknown_embeddings_are_refused():
     with pytest.raises(ConfigError, match="EMBEDDING is 'mean', choose slot or features"):
         SlotParts(ThreeSlots(), "mean")
+    with pytest.raises(ConfigError, match="MASK_SOURCE is 'parents', .* decoder or attention"):
+        SlotParts(ThreeSlots(), source="parents")
