@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from slotseg.comparison.published import Published
-from slotseg.comparison.records import Row, mean_and_deviation
+from slotseg.comparison.records import NOT_RUN, Row, mean_and_deviation
 from slotseg.comparison.texts import UNKNOWN, digits, mib, whole
 from slotseg.engine.clocks import PROCESSOR, WALL
 
@@ -84,9 +84,11 @@ def markdown_table(
         ),
         f"PQ, SQ and RQ in percent. {_legend([c.title for c in columns], cells)}".rstrip(),
     ]
-    failures = [f"- {row.name}: {error}" for row in rows for error in row.errors]
-    if failures:
-        parts += ["### Failed", "\n".join(failures)]
+    lines = [f"- {row.name}: {error}" for row in rows for error in row.errors]
+    unfinished = [line for line in lines if line.endswith(f": {NOT_RUN}")]
+    failures = [line for line in lines if line not in unfinished]
+    for heading, told in (("### Failed", failures), ("### Not finished yet", unfinished)):
+        parts += [heading, "\n".join(told)] if told else []
     if chosen:
         parts += ["### Chosen beforehand", "\n".join(f"- {line}" for line in chosen)]
     uneven = [line for row in rows if (line := _off_the_clock(row, minutes, clock))]

@@ -21,6 +21,7 @@ from slotseg.comparison import (
     published_names,
     read_added,
 )
+from slotseg.comparison.records import NOT_RUN
 from slotseg.errors import ConfigError, DatasetError
 
 
@@ -92,6 +93,15 @@ def test_markdown_has_means_deviations_and_reasons():
     assert "another time than planned" not in text
     twice = markdown_table(ROWS, dataset="streets", minutes=5)
     assert "- slots: 10.0 instead of 5 minutes" in twice
+
+
+def test_what_is_still_to_be_run_has_not_failed():
+    rows = [*ROWS[2:3], Row("later", (run(0, 30.0, error=NOT_RUN), run(1, 31.0, error=NOT_RUN)))]
+    text = markdown_table(rows, dataset="streets", minutes=10)
+    failed, _, unfinished = text.partition("### Not finished yet")
+    assert "- half: seed 1: out of memory" in failed
+    assert "- later" not in failed
+    assert "- later: seed 0: not run\n- later: seed 1: not run" in unfinished
 
 
 def test_the_processor_is_told_of_where_it_was_the_clock():
