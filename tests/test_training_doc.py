@@ -21,10 +21,10 @@ def config(name, *overrides):
     return get_cfg(str(ROOT / "configs" / name), overrides)
 
 
-def independent_masks():
-    """The options of the paragraph on independent masks."""
-    (block,) = re.findall(r"\*\*Independent masks\*\*.*?```\n(.*?)```", TEXT, flags=re.S)
-    return block.split()
+def options(heading):
+    """The options of a paragraph that begins with a heading in bold."""
+    block = re.search(rf"\*\*{heading}\*\*.*?```\n(.*?)```", TEXT, flags=re.S)
+    return block[1].split()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -62,11 +62,16 @@ def test_the_schedules_are_the_configs(dataset, images, row):
     assert passes == round(batch * iterations / images)
 
 
-def test_the_options_for_independent_masks_train():
+@pytest.mark.parametrize(
+    ("heading", "with_attention"),
+    [("Independent masks", False), ("Slots that start at things", True)],
+    ids=["independent masks", "peaks"],
+)
+def test_other_options_train(heading, with_attention):
     torch.manual_seed(0)
-    overrides = [*independent_masks(), "MODEL.DEVICE", "cpu", "LOSSES.MASKS.POINTS", 32]
+    overrides = [*options(heading), "MODEL.DEVICE", "cpu", "LOSSES.MASKS.POINTS", 32]
     cfg = config("cityscapes/slot_r18_fpn_generated.yaml", *overrides)
-    assert cfg.MODEL.MASK_ACTIVATION == "sigmoid"
+    assert cfg.dump() != config("cityscapes/slot_r18_fpn_generated.yaml", *overrides[-4:]).dump()
     segments = torch.zeros(64, 64, dtype=torch.int64)
     segments[:32, :32] = 1
     item = {
@@ -79,5 +84,5 @@ def test_the_options_for_independent_masks_train():
     with EventStorage():
         losses = model([item])
     assert any("auxiliary" in name for name in losses)
-    assert not any("attention" in name for name in losses)
+    assert any("attention" in name for name in losses) is with_attention
     assert all(math.isfinite(value.detach()) for value in losses.values())
