@@ -137,6 +137,8 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.UNET.CHANNELS = [32, 64, 64, 64]
     # Residual blocks at each stride on the way down.
     cfg.MODEL.UNET.BLOCKS = [1, 1, 1, 1]
+    # Channels of one more map "s1" at full resolution, for masks of thin things; 0: none.
+    cfg.MODEL.UNET.FULL_CHANNELS = 0
 
     # build_trimmed_resnet_fpn_backbone: Detectron2's build_resnet_fpn_backbone (MODEL.RESNETS,
     # MODEL.FPN) with these levels "p<log2 of the stride>" alone: what no loss reaches would cost
@@ -256,6 +258,9 @@ def _add_model(cfg: CfgNode) -> None:
     product.POSITION = "fourier"
     # Adds a quadratic form in (x, y) per slot to its mask logits: a soft window where it looks.
     product.QUADRATIC = True
+    # In training take only every so many-th pixel each way, from a random start: fine masks then
+    # cost and remember no more than coarse ones. 1: all. Not with LOSSES.MASKS.POINTS.
+    product.TRAIN_STEP = 1
 
     cfg.MODEL.HEAD = CfgNode()
     # What slots mean: "PanopticHead" gives each a class of the first set of DATASETS.TRAIN, or

@@ -70,15 +70,23 @@ class FuseStage(nn.Module):
 
 
 class LeanUNet(Backbone):
-    """Encoder and top-down path with one map for each power-of-two stride from 2.
+    """Encoder and top-down path with one map for each power-of-two stride from 2, or from 1.
 
     Args:
         in_channels: channels of the image.
         channels: channels of the maps at strides 2, 4, 8, ...
         blocks: residual blocks at each stride on the way down.
+        full_channels: channels of a map at full resolution, which sees the image through one
+            convolution and all else from the map at stride 2: for masks of thin things; 0: none.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: Sequence[int],
+        blocks: Sequence[int],
+        full_channels: int = 0,
+    ) -> None:
         super().__init__()
         if len(channels) != len(blocks) or not channels:
             raise ConfigError(
@@ -94,7 +102,16 @@ class LeanUNet(Backbone):
             FuseStage(coarse, fine)
             for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
         )
+        self.full_edges = self.full_fuse = None
         names = [f"s{2 ** (level + 1)}" for level in range(len(channels))]
+        if full_channels:
+            self.full_edges = nn.Sequential(
+                nn.Conv2d(in_channels, full_channels, 3, padding=1, bias=False),
+                _norm(full_channels),
+                nn.ReLU(inplace=True),
+            )
+            self.full_fuse = FuseStage(channels[0], full_channels)
+            names, channels = ["s1", *names], [full_channels, *channels]
         self._out_features = names
         self._out_feature_channels = dict(zip(names, channels, strict=True))
         self._out_feature_strides = {name: int(name[1:]) for name in names}
@@ -108,6 +125,8 @@ class LeanUNet(Backbone):
             maps.append(x)
         for level in reversed(range(len(self.fuse))):
             maps[level] = self.fuse[level](maps[level], maps[level + 1])
+        if self.full_fuse is not None:
+            maps.insert(0, self.full_fuse(self.full_edges(images), maps[0]))
         return dict(zip(self._out_features, maps, strict=True))
 
 
@@ -115,4 +134,4 @@ class LeanUNet(Backbone):
 def build_lean_unet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> LeanUNet:
     """Build :class:`LeanUNet` from ``MODEL.UNET``."""
     node = cfg.MODEL.UNET
-    return LeanUNet(input_shape.channels, node.CHANNELS, node.BLOCKS)
+    return LeanUNet(input_shape.channels, node.CHANNELS, node.BLOCKS, node.FULL_CHANNELS)

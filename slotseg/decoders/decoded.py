@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from slotseg.ops.lattice import Lattice
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -30,9 +32,11 @@ class Decoded:
         reconstruction: ``[B, 3, h, w]`` float32, the normalised image.
         features: of a backbone map, ``[B, C, h, w]``; in training.
         noise: of the noise in the latents of the image, ``[B, C, h, w]``; in training.
+        lattice: in training, the pixels of the map of masks that the logits are of; None: all.
     """
 
     mask_logits: Tensor | None = None
     reconstruction: Tensor | None = None
     features: Regression | None = None
     noise: Regression | None = None
+    lattice: Lattice | None = None

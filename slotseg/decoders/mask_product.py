@@ -11,6 +11,7 @@ from slotseg.decoders.build import DECODER_REGISTRY
 from slotseg.decoders.decoded import Decoded
 from slotseg.errors import ConfigError
 from slotseg.ops.grid import unit_grid
+from slotseg.ops.lattice import Lattice
 from slotseg.slots.position import build_position
 from slotseg.slots.state import SlotState
 
@@ -37,6 +38,11 @@ class MaskProductDecoder(nn.Module):
         position: "soft", "fourier" or "none", added to the map.
         quadratic: whether slots add their quadratic form.
         has_places: whether there are slots that start at a place.
+        train_step: in training only every so many-th pixel each way is decoded, from a random
+            start: fine masks at the cost of coarse ones.
+
+    Raises:
+        ConfigError: a map that the backbone does not make, or an impossible step.
     """
 
     makes_masks = True
@@ -53,8 +59,12 @@ class MaskProductDecoder(nn.Module):
         position: str,
         quadratic: bool,
         has_places: bool = False,
+        train_step: int = 1,
     ) -> None:
         super().__init__()
+        if train_step < 1:
+            raise ConfigError(f"MODEL.MASK_PRODUCT.TRAIN_STEP is {train_step}; give at least 1")
+        self.train_step = train_step
         self.in_feature = in_feature
         self.pixel_embedding = nn.Sequential(
             build_position(position, in_channels),
@@ -87,24 +97,34 @@ class MaskProductDecoder(nn.Module):
             "dim": node.DIM,
             "position": node.POSITION,
             "quadratic": node.QUADRATIC,
+            "train_step": node.TRAIN_STEP,
             "has_places": cfg.MODEL.SLOTS.INITIALIZER.NAME == "PeakInitializer",
         }
 
     def forward(self, slots: SlotState, features: dict[str, Tensor], images: Tensor) -> Decoded:
         """Slots ``[B, K, D]`` and a map ``[B, C, h, w]`` to mask logits ``[B, K, h, w]``."""
-        pixels = self.pixel_embedding(features[self.in_feature])
+        position, *embedding = self.pixel_embedding
+        placed = position(features[self.in_feature])
+        size = tuple(placed.shape[-2:])
+        lattice = None
+        if self.training and self.train_step > 1:
+            lattice = Lattice.random(size, self.train_step)
+            placed = lattice.take(placed)
+        pixels = nn.Sequential(*embedding)(placed)
         logits = torch.einsum("bkc,bchw->bkhw", self.slot_embedding(slots.slots), pixels).float()
         if self.window is not None:
-            logits = logits + self._windows(slots, logits)
-        return Decoded(mask_logits=logits)
+            logits = logits + self._windows(slots, size, lattice)
+        return Decoded(mask_logits=logits, lattice=lattice)
 
-    def _windows(self, slots: SlotState, logits: Tensor) -> Tensor:
-        grid = 2.0 * unit_grid(*logits.shape[-2:], like=logits) - 1.0
+    def _windows(self, slots: SlotState, size: tuple[int, int], lattice: Lattice | None) -> Tensor:
+        height, width = size
+        grid = 2.0 * unit_grid(height, width, like=slots.slots.float()) - 1.0
         y, x = grid.unbind(-1)
         basis = torch.stack([x * x, x * y, y * y, x, y, torch.ones_like(x)])
+        if lattice is not None:
+            basis = lattice.take(basis)
         form = self.window(slots.slots).float()
         if self.window_at_place is not None:
-            height, width = logits.shape[-2:]
             local = self.window_at_place(slots.slots).float()
             center = 2.0 * slots.places.nan_to_num() - 1.0
             moved = move_quadratic(local, center, _UNITS_A_SIDE * width / height, _UNITS_A_SIDE)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from slotseg.losses.base import WeightedLoss
 from slotseg.losses.classes import check_categories
-from slotseg.losses.coverage import class_coverage
+from slotseg.losses.coverage import coverage, shares_of_classes
 from slotseg.losses.step import TrainingStep
 from slotseg.losses.things import guess_of, require_guess
 
@@ -33,8 +33,7 @@ class ClassMapLoss(WeightedLoss):
         """``{"loss_class_map": scalar}``, mean over pixels with a truth."""
         logits = guess_of(step, self.node).class_logits.float()
         check_categories(step.segment_categories, logits.shape[1], step.file_names)
-        truth = class_coverage(
-            step.segment_maps, step.segment_categories, logits.shape[1], logits.shape[-2:]
-        )
+        shares = coverage(step.segment_maps, logits.shape[-2:])
+        truth = shares_of_classes(shares, step.segment_categories, logits.shape[1])
         entropy = -(logits.log_softmax(dim=1) * truth).sum()
         return self.weighted(entropy / truth.sum().clamp_min(1.0))

@@ -6,6 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from slotseg.losses.step import Prediction
+
+
+def coverage_of(segment_maps: Tensor, prediction: Prediction) -> Tensor:
+    """The truth ``[B, S, h, w]`` of a prediction's mask logits, see :func:`coverage`."""
+    lattice = prediction.lattice
+    if lattice is None:
+        return coverage(segment_maps, prediction.mask_logits.shape[-2:])
+    if lattice.size != segment_maps.shape[-2:]:
+        return lattice.take(coverage(segment_maps, lattice.size))
+    # Each pixel of the masks is one of the map: no need to look at the others.
+    taken = lattice.take(segment_maps)
+    shares = coverage(taken, taken.shape[-2:])
+    return F.pad(shares, (0, 0, 0, 0, 0, count_segments(segment_maps) - shares.shape[1]))
+
 
 def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
     """The share of every coarse pixel that each segment covers.
@@ -34,24 +49,21 @@ def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
     return counts.view(batch, num_segments, *size) / area.clamp_min(1).view(size)
 
 
-def class_coverage(
-    segment_maps: Tensor, categories: Tensor, num_classes: int, size: tuple[int, int]
-) -> Tensor:
-    """The share of every coarse pixel that is of each class; void is none.
+def shares_of_classes(shares: Tensor, categories: Tensor, num_classes: int) -> Tensor:
+    """The share of every pixel that is of each class; void is none.
 
     Args:
-        segment_maps: ``[B, H, W]`` int64, -1 for void.
-        categories: ``[B, S]`` int64, the contiguous class of every segment, below C.
+        shares: ``[B, S, h, w]``, of segments, see :func:`coverage`.
+        categories: ``[B, S']`` int64, the contiguous class of every segment, below C, with
+            S' >= S; -1 for none.
         num_classes: C.
-        size: as of :func:`coverage`.
 
     Returns:
         ``[B, C, h, w]`` float32.
     """
-    segment = segment_maps.clamp_min(0).flatten(1)
-    class_maps = categories.gather(1, segment).view_as(segment_maps)
-    shares = coverage(class_maps.masked_fill(segment_maps < 0, -1), size)
-    return F.pad(shares, (0, 0, 0, 0, 0, num_classes - shares.shape[1]))
+    # A column more, which is thrown away, for segments that are none.
+    members = F.one_hot(categories[:, : shares.shape[1]] + 1, num_classes + 1)[..., 1:]
+    return torch.einsum("bshw,bsc->bchw", shares, members.to(shares.dtype))
 
 
 def segment_areas(segment_maps: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slotseg.classes import training_classes
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.classes import ClassLoss, check_categories
-from slotseg.losses.coverage import coverage, segment_areas
+from slotseg.losses.coverage import coverage, coverage_of, segment_areas
 from slotseg.losses.mask_terms import MaskPairs, MaskSamples
 from slotseg.losses.matcher import MaskMatcher
 from slotseg.losses.points import PointSampler, read_maps, read_one_segment, read_segments
@@ -140,7 +140,8 @@ class MaskLoss(nn.Module):
         if self.attention_weight > 0:
             # The softmax of a logarithm of probabilities is those probabilities again.
             logits = step.slots.attention.clamp_min(1e-6).log().float()
-            samples = _every_pixel(logits, step.segment_maps, independent=False)
+            truth = coverage(step.segment_maps, logits.shape[-2:])
+            samples = MaskSamples.of(logits.flatten(2), truth.flatten(2), independent=False)
             slot_of = self.matcher(
                 samples.log_masks,
                 samples.truth,
@@ -155,7 +156,7 @@ class MaskLoss(nn.Module):
     def judge(self, prediction: Prediction, step: TrainingStep) -> dict[str, Tensor]:
         """The weighted losses of one prediction, after a matching of its own."""
         logits = prediction.mask_logits.float()
-        samples = self._samples_to_match(logits, step.segment_maps)
+        samples = self._samples_to_match(prediction, step.segment_maps)
         logits_of_class = categories = None
         if self.classes is not None:
             logits_of_class = prediction.class_logits
@@ -187,9 +188,16 @@ class MaskLoss(nn.Module):
         grid = step.slots.attention.shape[-2:]
         return allowed_by_place(step.segment_maps, is_thing, step.slots.places, grid)
 
-    def _samples_to_match(self, logits: Tensor, segment_maps: Tensor) -> MaskSamples:
+    def _samples_to_match(self, prediction: Prediction, segment_maps: Tensor) -> MaskSamples:
+        logits = prediction.mask_logits.float()
         if self.points is None:
-            return _every_pixel(logits, segment_maps, self.independent)
+            truth = coverage_of(segment_maps, prediction)
+            return MaskSamples.of(logits.flatten(2), truth.flatten(2), self.independent)
+        if prediction.lattice is not None:
+            raise ConfigError(
+                "LOSSES.MASKS.POINTS is above 0 and so reads whole masks, but "
+                "MODEL.MASK_PRODUCT.TRAIN_STEP leaves pixels out; set it to 1, or POINTS to 0"
+            )
         points = self.points.random(len(logits), logits.device)
         return _at_points(logits.detach(), segment_maps, points, self.independent)
 
@@ -226,11 +234,6 @@ def _known_share(samples: MaskSamples) -> Tensor:
     masks = samples.log_masks.detach().exp()
     known = masks @ samples.truth.sum(dim=1).unsqueeze(2)
     return known.squeeze(2) / masks.sum(dim=2).clamp_min(1e-6)
-
-
-def _every_pixel(logits: Tensor, segment_maps: Tensor, independent: bool) -> MaskSamples:
-    truth = coverage(segment_maps, logits.shape[-2:])
-    return MaskSamples.of(logits.flatten(2), truth.flatten(2), independent)
 
 
 def _at_points(

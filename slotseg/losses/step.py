@@ -8,6 +8,7 @@ from torch import Tensor
 
 from slotseg.decoders import Decoded
 from slotseg.losses.views import ViewSpec
+from slotseg.ops.lattice import Lattice
 from slotseg.slots import InitialSlots, SlotState
 
 
@@ -18,10 +19,12 @@ class Prediction:
     Attributes:
         mask_logits: ``[B, K, h, w]`` float32, of the first decoder.
         class_logits: ``[B, K, C + 1]`` float32, the last "no object"; None without a head.
+        lattice: the pixels of the map of masks that the logits are of; None: all.
     """
 
     mask_logits: Tensor
     class_logits: Tensor | None
+    lattice: Lattice | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Seen:
     @property
     def prediction(self) -> Prediction:
         """The masks that are scored, and their classes."""
-        return Prediction(self.decoded[0].mask_logits, self.class_logits)
+        first = self.decoded[0]
+        return Prediction(first.mask_logits, self.class_logits, first.lattice)
 
 
 @dataclass(frozen=True)

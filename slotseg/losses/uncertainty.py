@@ -11,7 +11,7 @@ from torch import Tensor
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.base import WeightedLoss
 from slotseg.losses.classes import check_categories
-from slotseg.losses.coverage import class_coverage
+from slotseg.losses.coverage import coverage_of, shares_of_classes
 from slotseg.losses.mask_kinds import are_independent, log_shares
 from slotseg.losses.step import Prediction, TrainingStep
 from slotseg.losses.training_log import log_scalar, training_iteration
@@ -117,9 +117,8 @@ class UncertaintyLoss(WeightedLoss):
         probabilities = self.class_map(step.prediction)
         num_classes = probabilities.shape[1] - 1
         check_categories(step.segment_categories, num_classes, step.file_names)
-        truth = class_coverage(
-            step.segment_maps, step.segment_categories, num_classes, probabilities.shape[-2:]
-        )
+        shares = coverage_of(step.segment_maps, step.prediction)
+        truth = shares_of_classes(shares, step.segment_categories, num_classes)
         known = truth.sum(dim=1)
         threshold = self.current_threshold()
         counts = self._counts(self._uncertainty(step, probabilities), threshold)

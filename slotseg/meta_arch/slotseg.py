@@ -204,7 +204,9 @@ class SlotSeg(nn.Module):
             decoded=[decoded, *(decoder(slots, features, images) for decoder in others)],
             class_logits=self._classify(slots),
             earlier=tuple(
-                Prediction(mask_logits, self._classify(replace(slots, slots=before)))
+                Prediction(
+                    mask_logits, self._classify(replace(slots, slots=before)), decoded.lattice
+                )
                 for before, mask_logits in zip(slots.earlier[: len(masks)], masks, strict=True)
             ),
         )

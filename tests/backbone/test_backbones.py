@@ -33,3 +33,28 @@ def test_unet_finest_map_depends_on_the_coarsest_stage():
 def test_lists_of_different_length_are_refused(build):
     with pytest.raises(ConfigError, match="2 CHANNELS but 1"):
         build(3, [8, 8], [1], *([5] if build is SimpleCNN else []))
+
+
+def test_unet_map_at_full_resolution_sees_single_pixels():
+    torch.manual_seed(0)
+    backbone = LeanUNet(3, [8, 8, 8], [1, 1, 1], full_channels=4).eval()
+    shapes = backbone.output_shape()
+    assert list(shapes) == ["s1", "s2", "s4", "s8"]
+    assert (shapes["s1"].channels, shapes["s1"].stride) == (4, 1)
+    images = torch.randn(1, 3, 10, 14)
+    maps = backbone(images)
+    assert maps["s1"].shape == (1, 4, 10, 14)
+    images[0, :, 4, 5] += 1.0
+    change = (backbone(images)["s1"] - maps["s1"]).abs().sum(dim=1)[0]
+    assert divmod(int(change.argmax()), 14) == (4, 5)
+
+
+def test_unet_map_at_full_resolution_leaves_the_others_alone():
+    torch.manual_seed(0)
+    with_it = LeanUNet(3, [8, 8], [1, 1], full_channels=4).eval()
+    without = LeanUNet(3, [8, 8], [1, 1]).eval()
+    without.load_state_dict({k: v for k, v in with_it.state_dict().items() if "full" not in k})
+    images = torch.randn(1, 3, 8, 8)
+    maps = with_it(images)
+    for name, expected in without(images).items():
+        torch.testing.assert_close(maps[name], expected)

@@ -148,3 +148,34 @@ def test_masks_of_slots_with_a_place_start_there():
     # As many pixels down as across, but for half a pixel: a round hill.
     hill = made.mask_logits[0, 0]
     torch.testing.assert_close(hill[row, column + 4], hill[row + 4, column], atol=0.35, rtol=0)
+
+
+def test_training_takes_some_of_the_pixels_of_the_whole_mask():
+    decoder = MaskProductDecoder(
+        slot_dim=8,
+        in_feature="s2",
+        in_channels=6,
+        dim=4,
+        position="fourier",
+        quadratic=True,
+        train_step=2,
+    )
+    slots, features = make_state(), {"s2": torch.randn(2, 6, 6, 8)}
+    whole = decoder.eval()(slots, features, torch.zeros(2, 3, 12, 16))
+    assert whole.lattice is None and whole.mask_logits.shape == (2, 3, 6, 8)
+    some = decoder.train()(slots, features, torch.zeros(2, 3, 12, 16))
+    assert some.mask_logits.shape == (2, 3, 3, 4)
+    torch.testing.assert_close(some.mask_logits, some.lattice.take(whole.mask_logits))
+
+
+def test_no_pixel_is_no_training():
+    with pytest.raises(ConfigError, match="TRAIN_STEP is 0"):
+        MaskProductDecoder(
+            slot_dim=8,
+            in_feature="s2",
+            in_channels=6,
+            dim=4,
+            position="none",
+            quadratic=False,
+            train_step=0,
+        )

@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from slotseg import get_cfg
+from slotseg.decoders import Decoded
 from slotseg.errors import ConfigError, DatasetError
-from slotseg.losses import ClassMapLoss, MaskLoss, MaskMatcher, ObjectnessLoss
+from slotseg.losses import ClassMapLoss, MaskLoss, MaskMatcher, ObjectnessLoss, Prediction
+from slotseg.losses.coverage import coverage_of
 from slotseg.losses.objectness import center_map
+from slotseg.losses.points import PointSampler
 from slotseg.losses.things import allowed_by_place, is_thing_segment
+from slotseg.ops.lattice import Lattice
 from slotseg.slots import DenseGuess, InitialSlots, SlotState
 
 # Segment 0 is road, segment 1 a car of 2x2 pixels; class 0 is stuff, class 1 a thing.
@@ -141,3 +145,30 @@ def test_mask_loss_asks_the_slot_at_the_place(step_of):
     assert (logits.grad[0, 2][MAP[0] == 0] < 0).all()
     assert (logits.grad[0, 1][MAP[0] == 1] < 0).all()
     assert (logits.grad[0, 0] >= 0).all()
+
+
+@pytest.mark.parametrize("size", [(4, 4), (2, 2)], ids=["pixels", "blocks"])
+def test_masks_at_some_pixels_meet_the_truth_of_these(step_of, size):
+    torch.manual_seed(0)
+    segment_maps = torch.randint(-1, 3, (2, 4, 4))
+    whole = torch.randn(2, 3, *size)
+    lattice = Lattice(size, 2, 1, 0)
+    truth = coverage_of(segment_maps, Prediction(whole, None))
+    some = Prediction(lattice.take(whole), None, lattice)
+    assert truth.shape == (2, 3, *size)
+    torch.testing.assert_close(coverage_of(segment_maps, some), lattice.take(truth))
+
+
+def test_points_and_a_lattice_are_one_too_many(step_of):
+    decoded = Decoded(torch.zeros(1, 2, 2, 2), lattice=Lattice((4, 4), 2, 0, 0))
+    step = step_of(torch.zeros(1, 2, 2, 2), decoded=[decoded], segment_maps=MAP.clamp_min(0))
+    loss = MaskLoss(
+        pixel_loss="ce",
+        pixel_weight=1.0,
+        dice_weight=1.0,
+        attention_weight=0.0,
+        matcher=MaskMatcher(0.2, 1.0),
+        points=PointSampler(8, 3.0, 0.75),
+    )
+    with pytest.raises(ConfigError, match=r"POINTS is above 0 .*TRAIN_STEP leaves"):
+        loss(step)
