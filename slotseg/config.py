@@ -169,7 +169,10 @@ def _add_model(cfg: CfgNode) -> None:
     # The first slots of the PeakInitializer, which start at the peaks of its map of things; the
     # others up to NUM_SLOTS are learnt vectors, and are for stuff.
     peaks.NUM = 40
-    # Channels of the convolution on IN_FEATURE that makes the map.
+    # Backbone output in whose pixels they are looked for; empty: MODEL.SLOTS.IN_FEATURE. A finer
+    # one tells small neighbours apart.
+    peaks.IN_FEATURE = ""
+    # Channels of the convolution on it that makes the map.
     peaks.CHANNELS = 64
 
     spectral = slots.SPECTRAL = CfgNode()

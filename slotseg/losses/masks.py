@@ -185,7 +185,7 @@ class MaskLoss(nn.Module):
         if step.slots.places is None:
             return None
         is_thing = is_thing_segment(step.segment_categories[:, :num_segments], self.is_thing)
-        grid = step.slots.attention.shape[-2:]
+        grid = tuple(step.initial.guess.objectness.shape[-2:])
         return allowed_by_place(step.segment_maps, is_thing, step.slots.places, grid)
 
     def _samples_to_match(self, prediction: Prediction, segment_maps: Tensor) -> MaskSamples:

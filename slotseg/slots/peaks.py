@@ -32,7 +32,8 @@ class PeakInitializer(nn.Module):
     settle over thousands of steps of bipartite matching. A slot that starts on an object knows
     what it is about, and so does the matching: see ``LOSSES.MASKS`` on slots with a place. The map
     of centres ("objects as points", Zhou et al. 2019, but of all classes together) and one of
-    classes come from one small convolution on the map that the slots group; both are trained by
+    classes come from one small convolution on a map of the backbone, which may be finer than the
+    one that the slots group, so that small neighbours have peaks of their own. Both are trained by
     losses of their own, ``LOSSES.OBJECTNESS`` and ``LOSSES.CLASS_MAP``.
 
     A seed is a learnt projection of the token at the peak and of that convolution's features
@@ -49,7 +50,7 @@ class PeakInitializer(nn.Module):
         num_classes: classes of the class map, C.
 
     Raises:
-        ConfigError: more peaks than slots, or none.
+        ConfigError: more peaks than slots, or none; a map that there is not.
     """
 
     @configurable
@@ -102,12 +103,18 @@ class PeakInitializer(nn.Module):
                 "MODEL.SLOTS.INITIALIZER.NAME is PeakInitializer, which has to know things from "
                 "stuff, but no slot has a class; set MODEL.HEAD.NAME to PanopticHead"
             )
+        in_feature = slots.PEAKS.IN_FEATURE or slots.IN_FEATURE
+        if in_feature not in backbone_shape:
+            raise ConfigError(
+                f"MODEL.SLOTS.PEAKS.IN_FEATURE: the backbone has no output {in_feature!r}; choose "
+                f"from {', '.join(backbone_shape)}"
+            )
         return {
             "num_slots": slots.NUM_SLOTS,
             "num_peaks": slots.PEAKS.NUM,
             "dim": slots.DIM,
-            "in_feature": slots.IN_FEATURE,
-            "in_channels": backbone_shape[slots.IN_FEATURE].channels,
+            "in_feature": in_feature,
+            "in_channels": backbone_shape[in_feature].channels,
             "channels": slots.PEAKS.CHANNELS,
             "num_classes": len(training_classes(cfg).is_thing),
         }
@@ -128,11 +135,14 @@ class PeakInitializer(nn.Module):
         if available < self.num_peaks:
             repeat = torch.arange(self.num_peaks, device=index.device).clamp_max(available - 1)
             score, index = score[:, repeat], index[:, repeat]
-        at_pixels = torch.cat([tokens.values, seen.flatten(2).transpose(1, 2)], dim=2)
-        at_peaks = at_pixels.gather(1, index.unsqueeze(2).expand(-1, -1, at_pixels.shape[2]))
-        seeds = self.project(at_peaks).float() + score.logit().unsqueeze(2) * self.sureness
-        row = torch.div(index, width, rounding_mode="floor")
-        places = torch.stack([(row + 0.5) / height, (index % width + 0.5) / width], dim=2)
+        row, column = torch.div(index, width, rounding_mode="floor"), index % width
+        places = torch.stack([(row + 0.5) / height, (column + 0.5) / width], dim=2)
+        at_peaks = [
+            _rows_of(tokens.values, _pixel_at(places, tokens.grid)),
+            _rows_of(seen.flatten(2).transpose(1, 2), index),
+        ]
+        seeds = self.project(torch.cat(at_peaks, dim=2)).float()
+        seeds = seeds + score.logit().unsqueeze(2) * self.sureness
         queries = self.queries.expand(batch, -1, -1)
         nowhere = places.new_full((batch, queries.shape[1], 2), torch.nan)
         return InitialSlots(
@@ -141,3 +151,14 @@ class PeakInitializer(nn.Module):
             places=torch.cat([places, nowhere], dim=1),
             guess=guess,
         )
+
+
+def _pixel_at(places: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The flat index ``[B, P]`` of the pixel of a grid in which places ``[B, P, 2]`` lie."""
+    row, column = (places * torch.tensor(grid, device=places.device)).long().unbind(2)
+    return row * grid[1] + column
+
+
+def _rows_of(table: Tensor, index: Tensor) -> Tensor:
+    """``[B, P, C]`` of a table ``[B, N, C]``."""
+    return table.gather(1, index.unsqueeze(2).expand(-1, -1, table.shape[2]))

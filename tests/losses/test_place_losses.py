@@ -1,6 +1,7 @@
 """Losses on dense maps, and the matching of slots that start at a place."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -131,7 +132,9 @@ def test_mask_loss_asks_the_slot_at_the_place(step_of):
         segment_categories=CATEGORIES,
     )
     state = SlotState(slots, torch.full((1, 3, 4, 4), 1 / 3), places=places)
-    step = type(step)(**{**vars(step), "slots": state})
+    guess = DenseGuess(torch.zeros(1, 4, 4), torch.zeros(1, 2, 4, 4))
+    initial = InitialSlots(slots, places=places, guess=guess)
+    step = replace(step, slots=state, initial=initial)
     loss = MaskLoss(
         pixel_loss="ce",
         pixel_weight=1.0,

@@ -10,7 +10,10 @@ from slotseg.errors import ConfigError
 from slotseg.slots import PeakInitializer, Tokens, build_slot_initializer
 
 DIM, CHANNELS = 16, 8
-SHAPES = {"s1": ShapeSpec(channels=CHANNELS, stride=1)}
+SHAPES = {
+    "s1": ShapeSpec(channels=CHANNELS, stride=1),
+    "fine": ShapeSpec(channels=3, stride=1),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,11 +30,12 @@ def classes():
     MetadataCatalog.remove(name)
 
 
-def build(slots=6, peaks=4, head="PanopticHead") -> PeakInitializer:
+def build(slots=6, peaks=4, head="PanopticHead", in_feature="") -> PeakInitializer:
     torch.manual_seed(0)
     overrides = ["DATASETS.TRAIN", ("classes_for_peaks",), "MODEL.HEAD.NAME", head]
     overrides += ["MODEL.SLOTS.NUM_SLOTS", slots, "MODEL.SLOTS.DIM", DIM]
     overrides += ["MODEL.SLOTS.PEAKS.NUM", peaks, "MODEL.SLOTS.PEAKS.CHANNELS", 8]
+    overrides += ["MODEL.SLOTS.PEAKS.IN_FEATURE", in_feature]
     overrides += ["MODEL.SLOTS.INITIALIZER.NAME", "PeakInitializer"]
     return build_slot_initializer(get_cfg(overrides=overrides), SHAPES)
 
@@ -92,3 +96,19 @@ def test_a_number_of_peaks_that_cannot_be_is_refused(peaks):
 def test_without_classes_there_are_no_things():
     with pytest.raises(ConfigError, match="set MODEL.HEAD.NAME to PanopticHead"):
         build(head="")
+
+
+def test_peaks_of_a_finer_map_start_from_the_token_around_them():
+    module = build(in_feature="fine")
+    values = torch.randn(1, 2 * 3, DIM, requires_grad=True)
+    features = {"s1": torch.randn(1, CHANNELS, 2, 3), "fine": torch.randn(1, 3, 4, 6)}
+    initial = module(Tokens(values, (2, 3)), features, None)
+    assert initial.guess.objectness.shape == (1, 4, 6)
+    row, column = (initial.places[0, 2] * torch.tensor([4, 6])).long().tolist()
+    (seed,) = torch.autograd.grad(initial.slots[0, 2].sum(), values)
+    assert seed[0].abs().sum(dim=1).nonzero().tolist() == [[row // 2 * 3 + column // 2]]
+
+
+def test_a_map_that_there_is_not_is_named():
+    with pytest.raises(ConfigError, match=r"PEAKS\.IN_FEATURE: .* 'none'; choose from s1, fine"):
+        build(in_feature="none")
