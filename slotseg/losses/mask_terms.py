@@ -38,18 +38,13 @@ class MaskSamples:
     def pairs(self, slot_of: Tensor) -> MaskPairs:
         """The matched slots beside their segments; ``slot_of`` is ``[B, S]``, -1 for none.
 
-        Independent masks are asked at every pixel that is not void. Masks that share out pixels
-        are asked only where a matched segment is: whoever gets the others, nobody answers for
-        them.
+        Slots are asked at every pixel that is not void, also where nobody was matched to the
+        segment there: a slot that grows over a small neighbour that no slot has found is wrong.
         """
         image, segment = (slot_of >= 0).nonzero(as_tuple=True)
         slot = slot_of[image, segment]
-        if self.log_others is None:
-            known = (self.truth * (slot_of >= 0).unsqueeze(2)).sum(dim=1)
-            log_others = None
-        else:
-            known = self.truth.sum(dim=1)
-            log_others = self.log_others[image, slot]
+        known = self.truth.sum(dim=1)
+        log_others = None if self.log_others is None else self.log_others[image, slot]
         return MaskPairs(
             self.log_masks[image, slot], log_others, self.truth[image, segment], known[image]
         )

@@ -11,6 +11,7 @@ from slotseg.decoders import Decoded
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses import ClassMapLoss, MaskLoss, MaskMatcher, ObjectnessLoss, Prediction
 from slotseg.losses.coverage import coverage_of
+from slotseg.losses.mask_terms import MaskSamples
 from slotseg.losses.objectness import center_map
 from slotseg.losses.points import PointSampler
 from slotseg.losses.things import allowed_by_place, is_thing_segment
@@ -175,3 +176,16 @@ def test_points_and_a_lattice_are_one_too_many(step_of):
     )
     with pytest.raises(ConfigError, match=r"POINTS is above 0 .*TRAIN_STEP leaves"):
         loss(step)
+
+
+def test_growing_over_a_thing_that_nobody_found_costs(step_of):
+    # Segment 1 has no slot; slot 0 is asked for segment 0.
+    truth = torch.eye(2).unsqueeze(0)
+    narrow = torch.tensor([[[9.0, -9.0], [0.0, 0.0]]])
+    wide = torch.tensor([[[9.0, 9.0], [0.0, 0.0]]])
+    costs = [
+        MaskSamples.of(logits, truth, independent=False).pairs(torch.tensor([[0, -1]])).dice()
+        for logits in (narrow, wide)
+    ]
+    assert costs[0].item() < 0.01
+    assert costs[1].item() == pytest.approx(1 - 3 / 4, abs=0.01)
