@@ -18,9 +18,9 @@ from tabulate import tabulate
 from torch import nn
 
 from slotseg.data import build_test_loader
-from slotseg.data.mappers import build_mapper
+from slotseg.data.mappers import build_mapper, dataset_kind
 from slotseg.data.unlabelled import WithoutLabels
-from slotseg.engine.checkpoint_files import plain, save_file
+from slotseg.engine.checkpoint_files import is_remote, plain, save_file
 from slotseg.engine.inference import inference_mode
 from slotseg.engine.results import EVAL_ONLY_FOLDER
 from slotseg.engine.rng import forked_rng
@@ -91,6 +91,17 @@ def _check(cfg: CfgNode) -> None:
         raise ConfigError(
             "DATASETS.TRAIN is empty, and clusters are found on the training images; name a set"
         )
+    scenes = [name for name in cfg.DATASETS.TEST if dataset_kind(name) != "panoptic"]
+    if scenes:
+        raise ConfigError(
+            f"UNSUPERVISED.CLUSTERS: {scenes[0]} has no classes that clusters could get; set it to "
+            "0, or name panoptic sets in DATASETS.TEST"
+        )
+    if cfg.TEST.SLOT_SCORES:
+        raise ConfigError(
+            "TEST.SLOT_SCORES: with UNSUPERVISED.CLUSTERS the segments are those of clusters, not "
+            "of slots; set one of the two off"
+        )
     if cfg.DATASETS.TRAIN_LABELS:
         _logger.warning(
             "DATASETS.TRAIN_LABELS is True: the model may have been trained with labels, so its "
@@ -102,7 +113,8 @@ def _read(cfg: CfgNode, settings: ClusterSettings) -> Clusters | None:
     folders = [cfg.OUTPUT_DIR]
     if os.path.basename(cfg.OUTPUT_DIR) == EVAL_ONLY_FOLDER:
         folders.append(os.path.dirname(cfg.OUTPUT_DIR))
-    if cfg.MODEL.WEIGHTS:
+    # Stores such as the web's cannot tell whether they have a file.
+    if cfg.MODEL.WEIGHTS and not is_remote(cfg.MODEL.WEIGHTS):
         folders.append(os.path.dirname(cfg.MODEL.WEIGHTS))
     for folder in folders:
         path = os.path.join(folder, CLUSTERS_FILE)
@@ -130,11 +142,17 @@ def _batches(cfg: CfgNode) -> Iterator[list[dict[str, Any]]]:
 
 
 def _options(cfg: CfgNode) -> str:
-    """``UNSUPERVISED`` without what only the scoring depends on, and what shares out images."""
+    """What the clusters of the same weights depend on: ``UNSUPERVISED`` without what only scoring
+    takes, what shares out images, and the model, whose weights do not tell its iterations."""
     kept = {k: v for k, v in cfg.UNSUPERVISED.items() if k not in ("MIN_AREA", "EXTRA_CLUSTERS")}
     kept["FEATURE"] = kept["FEATURE"] or cfg.MODEL.SLOTS.IN_FEATURE
     masks = {"MASK_SOURCE": cfg.TEST.MASK_SOURCE, "MASK_NMS_IOU": cfg.TEST.MASK_NMS_IOU}
-    return json.dumps({**kept, **masks})
+    model = cfg.MODEL.clone()
+    model.defrost()
+    # Where weights come from, and how they are computed with.
+    model.WEIGHTS = model.DEVICE = model.VIT.WEIGHTS = model.VIT.CACHE = ""
+    model.TRUST_PICKLE = model.CHANNELS_LAST = False
+    return json.dumps({**kept, **masks, "MODEL": model.dump()})
 
 
 def _images(cfg: CfgNode) -> str:

@@ -22,7 +22,7 @@ class ClusterSettings:
     Attributes:
         weights: SHA-256 of the model's weights.
         images: the training sets, and the sizes at which the model saw them, in words.
-        options: the node ``UNSUPERVISED`` of the config, as text.
+        options: of the clusters and of the model, as text.
         seed: of the random choices.
     """
 

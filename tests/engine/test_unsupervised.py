@@ -82,6 +82,30 @@ def test_train_cluster_score_and_score_again(cfg_of, tmp_path, caplog):
     assert path.stat().st_mtime_ns == made
 
 
+def test_the_same_weights_in_another_model_have_other_clusters(cfg_of, caplog):
+    """What is no weight decides as well: clusters of three iterations are none of one."""
+    cfg = cfg_of()
+    model = Trainer.build_model(cfg)
+    with_clusters(cfg, model)
+
+    def found_again(*overrides):
+        cfg.merge_from_list([*overrides])
+        other = Trainer.build_model(cfg)
+        other.load_state_dict(model.state_dict())
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="slotseg.engine.unsupervised"):
+            with_clusters(cfg, other)
+        return "4 clusters from" not in caplog.text
+
+    assert not found_again("MODEL.WEIGHTS", "https://example.invalid/model.pth")
+    assert found_again("MODEL.SLOTS.GROUPING.ITERATIONS", 1)
+
+
+def test_nobody_looks_for_clusters_beside_weights_on_the_web(cfg_of):
+    cfg = cfg_of("MODEL.WEIGHTS", "https://example.invalid/model.pth")
+    assert len(with_clusters(cfg, Trainer.build_model(cfg)).clusters) == 4
+
+
 @pytest.mark.parametrize("parts", ["slots", "features", "colors"])
 def test_every_kind_of_parts_is_scored_under_the_same_protocol(cfg_of, parts):
     cfg = cfg_of("UNSUPERVISED.PARTS", parts, "UNSUPERVISED.IMAGES", 3)
@@ -116,8 +140,10 @@ def test_models_that_saw_labels_are_told_apart(cfg_of, caplog):
         (("UNSUPERVISED.IMAGES", -1), r"IMAGES is -1, it must be 0 \(all\) or more"),
         (("UNSUPERVISED.CLUSTERS", 500), "CLUSTERS is 500, but there are only"),
         (("UNSUPERVISED.EXTRA_CLUSTERS", "x"), "EXTRA_CLUSTERS is 'x', choose from majority"),
+        (("DATASETS.TEST", ("clevr_generated_val",)), "clevr_generated_val has no classes"),
+        (("TEST.SLOT_SCORES", True), "segments are those of clusters, not of slots"),
     ],
-    ids=["parts", "feature", "restarts", "images", "clusters", "extra"],
+    ids=["parts", "feature", "restarts", "images", "clusters", "extra", "scenes", "slot scores"],
 )
 def test_options_that_cannot_work_are_refused_in_one_line(cfg_of, overrides, message):
     cfg = cfg_of(*overrides)
