@@ -172,7 +172,7 @@ def _add_model(cfg: CfgNode) -> None:
     # Backbone output in whose pixels they are looked for; empty: MODEL.SLOTS.IN_FEATURE. A finer
     # one tells small neighbours apart.
     peaks.IN_FEATURE = ""
-    # Channels of the convolution on it that makes the map.
+    # Channels of the convolution on it that makes the map, a multiple of 8.
     peaks.CHANNELS = 64
 
     spectral = slots.SPECTRAL = CfgNode()
@@ -515,6 +515,7 @@ def _add_losses(cfg: CfgNode) -> None:
     losses.DIVERSITY = CfgNode()
     losses.DIVERSITY.WEIGHT = 0.01
 
+    _add_peak_losses(losses)
     _add_view_losses(losses)
     _add_uncertainty_loss(losses)
 
@@ -563,10 +564,7 @@ def _add_view_losses(losses: CfgNode) -> None:
     consistency.CLASS_WEIGHT = 1.0
 
 
-def _add_uncertainty_loss(losses: CfgNode) -> None:
-    # Cross entropy of every pixel's class, the sum of p(class | slot) times mask over slots,
-    # without the pixels that the model is not sure of: for labels that may be wrong, such as
-    # pseudo labels.
+def _add_peak_losses(losses: CfgNode) -> None:
     # Focal loss of the PeakInitializer's map of the centres of things. Without it slots start
     # anywhere.
     losses.OBJECTNESS = CfgNode()
@@ -576,6 +574,11 @@ def _add_uncertainty_loss(losses: CfgNode) -> None:
     losses.CLASS_MAP = CfgNode()
     losses.CLASS_MAP.WEIGHT = 0.0
 
+
+def _add_uncertainty_loss(losses: CfgNode) -> None:
+    # Cross entropy of every pixel's class, the sum of p(class | slot) times mask over slots,
+    # without the pixels that the model is not sure of: for labels that may be wrong, such as
+    # pseudo labels.
     uncertainty = losses.UNCERTAINTY = CfgNode()
     uncertainty.WEIGHT = 0.0
     # How unsure the model is of a pixel, from 0 to 1. "entropy": of its classes and "no object",

@@ -1,8 +1,9 @@
 """Checkpoints of models with other classes.
 
-A module that classifies names its last layer in ``class_layer`` (one output a class and one for "no
-object") and says in ``reinit_classes`` whether a checkpoint that a training starts from leaves that
-layer alone (``MODEL.HEAD.REINIT_CLASSES``).
+A module that classifies names its last layer in ``class_layer``, one output a class and one for "no
+object"; one that knows no "no object" says so by ``knows_no_object = False``. ``reinit_classes``
+says whether a checkpoint that a training starts from leaves that layer alone
+(``MODEL.HEAD.REINIT_CLASSES``).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def leave_class_layers(
         if not module.reinit_classes or f"{layer}.weight" not in kept:
             continue
         _logger.info(
-            f"{path}: its class layer {layer} for {_classes(kept[f'{layer}.weight'])} classes is "
-            f"left alone; a new one for {_classes(own)} classes is trained "
+            f"{path}: its class layer {layer} for {_classes(module, kept[f'{layer}.weight'])} "
+            f"classes is left alone; a new one for {_classes(module, own)} classes is trained "
             "(MODEL.HEAD.REINIT_CLASSES)"
         )
         kept = {key: value for key, value in kept.items() if not key.startswith(f"{layer}.")}
@@ -46,13 +47,14 @@ def check_class_counts(model: nn.Module, weights: Mapping[str, Tensor], path: st
     Raises:
         CheckpointError: naming the file and both numbers.
     """
-    for _, layer, own in _class_layers(model):
+    for module, layer, own in _class_layers(model):
         found = weights.get(f"{layer}.weight")
         if found is not None and found.ndim == own.ndim and len(found) != len(own):
             raise CheckpointError(
-                f"{path}: was trained on {_classes(found)} classes, but the model has "
-                f"{_classes(own)}, those of the first set of DATASETS.TRAIN; name the set that it "
-                "was trained on, or train a new class layer with MODEL.HEAD.REINIT_CLASSES True"
+                f"{path}: was trained on {_classes(module, found)} classes, but the model has "
+                f"{_classes(module, own)}, those of the first set of DATASETS.TRAIN; name the set "
+                "that it was trained on, or train a new class layer with "
+                "MODEL.HEAD.REINIT_CLASSES True"
             )
 
 
@@ -64,6 +66,6 @@ def _class_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
             yield module, layer, model.get_parameter(f"{layer}.weight")
 
 
-def _classes(weight: Tensor) -> int:
+def _classes(module: nn.Module, weight: Tensor) -> int:
     # The last output is "no object".
-    return len(weight) - 1
+    return len(weight) - int(getattr(module, "knows_no_object", True))

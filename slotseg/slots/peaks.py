@@ -20,8 +20,9 @@ from slotseg.slots.tokens import Tokens
 # The probability of a centre that an untrained map gives everywhere (Lin et al. 2017, "Focal Loss
 # for Dense Object Detection", section 3.3): else the many pixels without one drown the few.
 _PRIOR_LOGIT = -4.0
-# Where the sigmoid of a logit is 0 in float32, its logarithm would not be finite.
+# Where the sigmoid of a logit is 0 or 1 in float32, the logit of that would not be finite.
 _LEAST_SCORE = 1e-4
+_LEAST_DOUBT = 1e-6
 
 
 @SLOT_INITIALIZER_REGISTRY.register()
@@ -48,10 +49,16 @@ class PeakInitializer(nn.Module):
         in_channels: its channels.
         channels: of the convolution.
         num_classes: classes of the class map, C.
+        reinit_classes: whether checkpoints that start a training leave the class map's layer alone.
 
     Raises:
-        ConfigError: more peaks than slots, or none; a map that there is not.
+        ConfigError: more peaks than slots, or none; channels that do not fall into groups; a map
+            that there is not.
     """
+
+    # For checkpoints: the layer with one row a class; every pixel is of some class.
+    class_layer = "classes"
+    knows_no_object = False
 
     @configurable
     def __init__(
@@ -64,6 +71,7 @@ class PeakInitializer(nn.Module):
         in_channels: int,
         channels: int,
         num_classes: int,
+        reinit_classes: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < num_peaks <= num_slots:
@@ -71,11 +79,18 @@ class PeakInitializer(nn.Module):
                 f"MODEL.SLOTS.PEAKS.NUM is {num_peaks}; give 1 to MODEL.SLOTS.NUM_SLOTS = "
                 f"{num_slots}"
             )
+        groups = max(1, channels // 8)
+        if channels < 1 or channels % groups:
+            raise ConfigError(
+                f"MODEL.SLOTS.PEAKS.CHANNELS is {channels}; give a multiple of 8, the channels of "
+                "a group of its GroupNorm"
+            )
         self.num_peaks = num_peaks
         self.in_feature = in_feature
+        self.reinit_classes = reinit_classes
         self.tower = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
-            nn.GroupNorm(max(1, channels // 8), channels),
+            nn.GroupNorm(groups, channels),
             nn.ReLU(inplace=True),
         )
         self.objectness = nn.Conv2d(channels, 1, 1)
@@ -117,6 +132,7 @@ class PeakInitializer(nn.Module):
             "in_channels": backbone_shape[in_feature].channels,
             "channels": slots.PEAKS.CHANNELS,
             "num_classes": len(training_classes(cfg).is_thing),
+            "reinit_classes": cfg.MODEL.HEAD.REINIT_CLASSES,
         }
 
     def forward(
@@ -142,7 +158,7 @@ class PeakInitializer(nn.Module):
             _rows_of(seen.flatten(2).transpose(1, 2), index),
         ]
         seeds = self.project(torch.cat(at_peaks, dim=2)).float()
-        seeds = seeds + score.logit().unsqueeze(2) * self.sureness
+        seeds = seeds + score.logit(_LEAST_DOUBT).unsqueeze(2) * self.sureness
         queries = self.queries.expand(batch, -1, -1)
         nowhere = places.new_full((batch, queries.shape[1], 2), torch.nan)
         return InitialSlots(

@@ -9,6 +9,7 @@ from torch import nn
 from slotseg.engine.checkpoint import SlotSegCheckpointer, load_weights
 from slotseg.errors import CheckpointError
 from slotseg.heads import PanopticHead
+from slotseg.slots import PeakInitializer
 
 
 def make_model(classes, reinit_classes=False):
@@ -74,3 +75,36 @@ def test_other_differences_are_still_told(of_nineteen):
     model["body"] = nn.Linear(3, 4)
     with pytest.raises(CheckpointError, match=r"body.weight \[4, 2\] instead of \[4, 3\]"):
         start_training(model, path)
+
+
+def make_peaks(classes, reinit_classes=False):
+    return nn.ModuleDict(
+        {
+            "initializer": PeakInitializer(
+                num_slots=3,
+                num_peaks=2,
+                dim=4,
+                in_feature="s1",
+                in_channels=4,
+                channels=8,
+                num_classes=classes,
+                reinit_classes=reinit_classes,
+            ),
+            "head": make_model(classes, reinit_classes)["head"],
+        }
+    )
+
+
+def test_all_layers_of_classes_start_anew_together(tmp_path, caplog):
+    trained = make_peaks(19)
+    SlotSegCheckpointer(trained, str(tmp_path)).save_weights("peaks")
+    path = str(tmp_path / "peaks.pth")
+    with pytest.raises(CheckpointError, match="trained on 19 classes, but the model has 11"):
+        start_training(make_peaks(11), path)
+    model = make_peaks(11, reinit_classes=True)
+    with caplog.at_level(logging.INFO):
+        start_training(model, path)
+    for name in ("initializer.tower.0.weight", "head.classes.1.weight"):
+        assert torch.equal(model.get_parameter(name), trained.get_parameter(name))
+    for layer in ("initializer.classes", "head.classes.3"):
+        assert f"class layer {layer} for 19 classes is left alone" in caplog.text

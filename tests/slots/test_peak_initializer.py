@@ -30,11 +30,11 @@ def classes():
     MetadataCatalog.remove(name)
 
 
-def build(slots=6, peaks=4, head="PanopticHead", in_feature="") -> PeakInitializer:
+def build(slots=6, peaks=4, head="PanopticHead", in_feature="", channels=8) -> PeakInitializer:
     torch.manual_seed(0)
     overrides = ["DATASETS.TRAIN", ("classes_for_peaks",), "MODEL.HEAD.NAME", head]
     overrides += ["MODEL.SLOTS.NUM_SLOTS", slots, "MODEL.SLOTS.DIM", DIM]
-    overrides += ["MODEL.SLOTS.PEAKS.NUM", peaks, "MODEL.SLOTS.PEAKS.CHANNELS", 8]
+    overrides += ["MODEL.SLOTS.PEAKS.NUM", peaks, "MODEL.SLOTS.PEAKS.CHANNELS", channels]
     overrides += ["MODEL.SLOTS.PEAKS.IN_FEATURE", in_feature]
     overrides += ["MODEL.SLOTS.INITIALIZER.NAME", "PeakInitializer"]
     return build_slot_initializer(get_cfg(overrides=overrides), SHAPES)
@@ -75,6 +75,14 @@ def test_the_choice_of_peaks_has_no_gradient():
     assert module.queries.grad is not None
 
 
+@pytest.mark.parametrize("bias", [-200.0, 200.0], ids=["nowhere", "everywhere"])
+def test_however_sure_the_map_is_slots_are_finite(bias):
+    module = build()
+    torch.nn.init.constant_(module.objectness.bias, bias)
+    initial, _ = start(module)
+    assert initial.slots.isfinite().all()
+
+
 def test_few_pixels_are_used_more_than_once():
     initial, _ = start(build(), height=1, width=2)
     assert initial.slots.shape == (2, 6, DIM)
@@ -91,6 +99,12 @@ def test_all_slots_may_be_seeds():
 def test_a_number_of_peaks_that_cannot_be_is_refused(peaks):
     with pytest.raises(ConfigError, match=r"PEAKS\.NUM is \d; give 1 to .* = 6"):
         build(peaks=peaks)
+
+
+@pytest.mark.parametrize("channels", [0, 28])
+def test_channels_that_do_not_fall_into_groups_are_refused(channels):
+    with pytest.raises(ConfigError, match=rf"PEAKS\.CHANNELS is {channels}; give a multiple of 8"):
+        build(channels=channels)
 
 
 def test_without_classes_there_are_no_things():
