@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -130,6 +131,45 @@ def test_a_second_evaluation_starts_afresh(item):
         evaluator.reset()
         evaluator.process([item], [predicted(TRUTH, PERFECT)])
         assert evaluator.evaluate()["panoptic"]["images"] == 1
+
+
+def _rank(rank, world, folder, pairs, queue):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world
+    )
+    evaluator = ClusterPanopticEvaluator(NAME, 5)
+    evaluator.process(*zip(*pairs[rank::world], strict=True))
+    queue.put((rank, evaluator.evaluate(), evaluator.assignment.tolist()))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_agree_on_the_assignment_of_all_images(item, tmp_path):
+    # By itself the second image would give the road's cluster to the sky.
+    second = np.where(TRUTH == 2, 2, 0)
+    pairs = [
+        ({**item, "image_id": "a"}, predicted(TRUTH, PERFECT)),
+        ({**item, "image_id": "b"}, predicted(second, {2: (4, False)})),
+        ({**item, "image_id": "c"}, predicted(TRUTH, PERFECT)),
+        ({**item, "image_id": "d"}, predicted(TRUTH, {**PERFECT, 12: (1, True)})),
+    ]
+    alone = ClusterPanopticEvaluator(NAME, 5)
+    alone.process(*zip(*pairs, strict=True))
+    expected = alone.evaluate()
+    context = multiprocessing.get_context("fork")  # keeps what is registered
+    queue = context.Queue()
+    processes = [
+        context.Process(target=_rank, args=(rank, 2, str(tmp_path), pairs, queue))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    found = sorted((queue.get(timeout=60) for _ in processes), key=lambda entry: entry[0])
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert found == [
+        (0, expected, alone.assignment.tolist()), (1, {}, alone.assignment.tolist())
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
