@@ -237,7 +237,7 @@ def _input_size(row: Row) -> str | None:
 def _score_text(row: Row, name: str, decimals: int) -> str:
     mean, deviation = mean_and_deviation(row.score(name))
     if math.isnan(mean):
-        failed = row.errors and name == "panoptic/PQ"
+        failed = name == "panoptic/PQ" and any(run.error not in ("", NOT_RUN) for run in row.runs)
         return "failed" if failed else UNKNOWN
     return f"{mean:.{decimals}f}" + (
         f" ± {deviation:.{decimals}f}" if deviation is not None else ""

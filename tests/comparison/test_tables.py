@@ -102,6 +102,8 @@ def test_what_is_still_to_be_run_has_not_failed():
     assert "- half: seed 1: out of memory" in failed
     assert "- later" not in failed
     assert "- later: seed 0: not run\n- later: seed 1: not run" in unfinished
+    nothing_yet = cells(markdown_table([Row("later", (Run(0, error=NOT_RUN),))], dataset="streets"))
+    assert nothing_yet["later"]["PQ"] == "–"
 
 
 def test_the_processor_is_told_of_where_it_was_the_clock():
