@@ -262,7 +262,8 @@ def _add_model(cfg: CfgNode) -> None:
     # Adds a quadratic form in (x, y) per slot to its mask logits: a soft window where it looks.
     product.QUADRATIC = True
     # In training take only every so many-th pixel each way, from a random start: fine masks then
-    # cost and remember no more than coarse ones. 1: all. Not with LOSSES.MASKS.POINTS.
+    # cost and remember no more than coarse ones. 1: all. Not with LOSSES.MASKS.POINTS,
+    # nor with losses that compare the masks of two views (LOSSES.CONTRASTIVE, CONSISTENCY).
     product.TRAIN_STEP = 1
 
     cfg.MODEL.HEAD = CfgNode()

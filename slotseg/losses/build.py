@@ -51,7 +51,8 @@ def build_losses(cfg: CfgNode, decoders: nn.ModuleList) -> nn.ModuleDict:
     Masks of the first decoder that no loss trains are warned of: they are predicted all the same.
 
     Raises:
-        ConfigError: a loss that no decoder serves, a decoder that no loss trains, or no loss.
+        ConfigError: a loss that no decoder serves, a decoder that no loss trains, no loss, or one
+            that compares views by masks of which only some pixels are decoded.
     """
     losses = nn.ModuleDict()
     for node, loss, attribute, example in _OF_DECODERS:
@@ -71,7 +72,21 @@ def build_losses(cfg: CfgNode, decoders: nn.ModuleList) -> nn.ModuleDict:
         )
     _require_training(cfg, decoders)
     losses.update(_switched_on(cfg, (*_OF_GUESSES, *_OF_SLOTS)))
+    _require_whole_masks(losses, decoders[0])
     return losses
+
+
+def _require_whole_masks(losses: nn.ModuleDict, first: nn.Module) -> None:
+    """Pixels are left out at random, others in every view: what remains cannot be compared."""
+    if getattr(first, "train_step", 1) == 1:
+        return
+    for name, loss in losses.items():
+        if getattr(loss, "views", ()):
+            raise ConfigError(
+                f"LOSSES.{name.upper()} compares the masks of two views of an image pixel by "
+                "pixel, but MODEL.MASK_PRODUCT.TRAIN_STEP leaves pixels out; set it to 1, or the "
+                "loss's WEIGHT to 0"
+            )
 
 
 def _switched_on(
