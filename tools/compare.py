@@ -22,6 +22,7 @@ from slotseg.comparison import (
     published_names,
     read_added,
     read_chosen,
+    require_other_split,
 )
 from slotseg.engine.cli import mark_overrides, user_errors
 from slotseg.engine.clocks import PROCESSOR, WALL
@@ -124,9 +125,9 @@ def main() -> None:
     if args.jobs < 1:
         parser.error(f"--jobs: must be at least 1, got {args.jobs}")
     with user_errors():
-        own, chosen = [], []
+        own, chosen, tuned_on = [], [], ""
         if args.tuned:
-            own, chosen = read_chosen(args.tuned, model_names(args.configs, args.names))
+            own, chosen, tuned_on = read_chosen(args.tuned, model_names(args.configs, args.names))
         plan = make_plan(
             args.configs,
             args.output,
@@ -144,6 +145,7 @@ def main() -> None:
             clock=args.clock,
             command=command_line(),
         )
+        require_other_split(plan, tuned_on)
         added = [read_added(path) for path in args.add]
         published = [load_published(name) for name in args.published]
         rows = compare(plan, added=added, published=published, processes=args.jobs)

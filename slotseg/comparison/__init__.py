@@ -11,7 +11,13 @@ from slotseg.comparison.published import Published, load_published, published_na
 from slotseg.comparison.records import Row, Run, read_added, rows_of
 from slotseg.comparison.runner import run_jobs
 from slotseg.comparison.tables import csv_table, markdown_table
-from slotseg.comparison.tuning import make_tuning_plan, read_chosen, tune, write_tuning
+from slotseg.comparison.tuning import (
+    make_tuning_plan,
+    read_chosen,
+    require_other_split,
+    tune,
+    write_tuning,
+)
 
 __all__ = [
     "AS_BUILT",
@@ -31,6 +37,7 @@ __all__ = [
     "published_names",
     "read_added",
     "read_chosen",
+    "require_other_split",
     "rows_of",
     "run_jobs",
     "tune",

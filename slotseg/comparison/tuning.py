@@ -22,7 +22,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from slotseg.comparison.plan import Plan, make_plan, model_names
-from slotseg.comparison.records import Run, mean_and_deviation, read_run
+from slotseg.comparison.records import NOT_RUN, Run, mean_and_deviation, read_run
 from slotseg.comparison.runner import run_side_by_side
 from slotseg.comparison.texts import UNKNOWN
 from slotseg.config import get_cfg
@@ -271,7 +271,7 @@ def tuning_table(
     return "\n\n".join(parts) + "\n"
 
 
-def read_chosen(path: str, names: Sequence[str]) -> tuple[list[list[Any]], list[str]]:
+def read_chosen(path: str, names: Sequence[str]) -> tuple[list[list[Any]], list[str], str]:
     """What ``tuning.json`` says of the models of a comparison.
 
     Args:
@@ -279,16 +279,18 @@ def read_chosen(path: str, names: Sequence[str]) -> tuple[list[list[Any]], list[
         names: of the models.
 
     Returns:
-        ``KEY VALUE ...`` of every model, and the same in words.
+        ``KEY VALUE ...`` of every model, the same in words, and the set that they were chosen on.
 
     Raises:
         DatasetError: the file is missing or not such a file.
-        ConfigError: it has nothing about a model.
+        ConfigError: it has nothing about a model, or not all that was to be tried has been.
     """
     try:
         with PathManager.open(path, "r") as file:
             content = json.load(file)
-        chosen = {entry["name"]: entry["chosen"] for entry in content["models"]}
+        models = {entry["name"]: entry for entry in content["models"]}
+        chosen = {name: entry["chosen"] for name, entry in models.items()}
+        left = {name: _not_run(entry) for name, entry in models.items()}
         dataset = content["dataset"]
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -301,10 +303,33 @@ def read_chosen(path: str, names: Sequence[str]) -> tuple[list[list[Any]], list[
                 f"{path}: nothing is chosen for {name!r} there, only for "
                 f"{', '.join(n for n, c in chosen.items() if c) or 'nobody'}; see --names"
             )
+        if left[name]:
+            raise ConfigError(
+                f"{path}: {left[name]} runs of {name!r} are still to be made, so a better value "
+                "may come; start the same tools/tune.py again"
+            )
         overrides.append([part for pair in chosen[name].items() for part in pair])
         told = ", ".join(f"{key} {value}" for key, value in chosen[name].items())
         words.append(f"{name}: {told}, on {dataset}")
-    return overrides, words
+    return overrides, words, dataset
+
+
+def require_other_split(plan: Plan, tuned_on: str) -> None:
+    """Refuse a comparison on the set that options were chosen on: its scores would be too good.
+
+    Raises:
+        ConfigError: it is the same.
+    """
+    if plan.dataset == tuned_on:
+        raise ConfigError(
+            f"--tuned: its options were chosen on {tuned_on}, so no model may be compared there; "
+            "give another --dataset"
+        )
+
+
+def _not_run(entry: dict[str, Any]) -> int:
+    """Runs of a model in ``tuning.json`` that nobody has started."""
+    return sum(candidate["errors"].count(NOT_RUN) for candidate in entry["candidates"])
 
 
 def _parse(tried: Sequence[str]) -> dict[str, list[str]]:

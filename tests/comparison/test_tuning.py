@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from slotseg.comparison import make_tuning_plan, read_chosen, runner, tune
+from slotseg.comparison import (
+    make_plan,
+    make_tuning_plan,
+    read_chosen,
+    require_other_split,
+    runner,
+    tune,
+    write_tuning,
+)
 from slotseg.comparison.plan import JOB_FILE, Job, phase_file
 from slotseg.errors import ConfigError, DatasetError
 
@@ -116,6 +124,7 @@ def test_a_comparison_takes_what_was_chosen(tiny_config, tmp_path, made_up):
     assert read_chosen(path, ["slots"]) == (
         [["SOLVER.BASE_LR", 0.002]],
         [f"slots: SOLVER.BASE_LR 0.002, on {TUNE}"],
+        TUNE,
     )
     with pytest.raises(ConfigError, match="nothing is chosen for 'fpn' there, only for slots"):
         read_chosen(path, ["slots", "fpn"])
@@ -125,6 +134,27 @@ def test_a_comparison_takes_what_was_chosen(tiny_config, tmp_path, made_up):
         Path(path).write_text(text)
         with pytest.raises(DatasetError, match=r"not a tuning\.json"):
             read_chosen(path, ["slots"])
+
+
+def test_what_is_half_done_has_chosen_nothing(tiny_config, tmp_path, made_up):
+    """A tuning that was stopped knows a best value, but not whether it is the best."""
+    tuning = plan_of(tiny_config, tmp_path, "SOLVER.BASE_LR=0.001,0.002,0.5", names=["slots"])
+    first = tuning.plan.jobs[0]
+    runner.run_phase_in_process(first, "score")
+    write_tuning(tuning)
+    path = str(tmp_path / "tuning.json")
+    with pytest.raises(ConfigError, match="2 runs of 'slots' are still to be made"):
+        read_chosen(path, ["slots"])
+    tune(tuning)
+    # What failed was tried.
+    assert read_chosen(path, ["slots"])[0] == [["SOLVER.BASE_LR", "0.002"]]
+
+
+def test_nobody_is_compared_where_options_were_chosen(tiny_config, tmp_path):
+    require_other_split(make_plan([tiny_config], str(tmp_path)), TUNE)
+    plan = make_plan([tiny_config], str(tmp_path), dataset=TUNE)
+    with pytest.raises(ConfigError, match=f"chosen on {TUNE}, so no model may be compared there"):
+        require_other_split(plan, TUNE)
 
 
 def test_the_tool(tiny_config, tmp_path, made_up, project_root, monkeypatch, capsys):
