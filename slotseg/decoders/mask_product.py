@@ -124,13 +124,17 @@ class MaskProductDecoder(nn.Module):
         if lattice is not None:
             basis = lattice.take(basis)
         form = self.window(slots.slots).float()
-        if self.window_at_place is not None:
-            local = self.window_at_place(slots.slots).float()
-            center = 2.0 * slots.places.nan_to_num() - 1.0
-            moved = move_quadratic(local, center, _UNITS_A_SIDE * width / height, _UNITS_A_SIDE)
-            has_place = ~slots.places.isnan().any(dim=2, keepdim=True)
-            form = torch.where(has_place, moved, form)
-        return torch.einsum("bkf,fhw->bkhw", form, basis)
+        if self.window_at_place is None:
+            return torch.einsum("bkf,fhw->bkhw", form, basis)
+        local = self.window_at_place(slots.slots).float()
+        center = 2.0 * slots.places.nan_to_num() - 1.0
+        moved = move_quadratic(local, center, _UNITS_A_SIDE * width / height, _UNITS_A_SIDE)
+        has_place = ~slots.places.isnan().any(dim=2, keepdim=True)
+        form = torch.where(has_place, moved, form)
+        # Around a place a form is a small difference of large numbers: in the bfloat16 of autocast
+        # windows would lie pixels beside their place.
+        with torch.autocast(form.device.type, enabled=False):
+            return torch.einsum("bkf,fhw->bkhw", form, basis)
 
 
 def move_quadratic(form: Tensor, center: Tensor, x_scale: float, y_scale: float) -> Tensor:

@@ -150,6 +150,29 @@ def test_masks_of_slots_with_a_place_start_there():
     torch.testing.assert_close(hill[row, column + 4], hill[row + 4, column], atol=0.35, rtol=0)
 
 
+def test_windows_stay_at_their_place_under_autocast():
+    torch.manual_seed(0)
+    decoder = MaskProductDecoder(
+        slot_dim=8,
+        in_feature="s2",
+        in_channels=4,
+        dim=4,
+        position="none",
+        quadratic=True,
+        has_places=True,
+    )
+    # What the layers give is the same in both precisions: zero, and the windows' biases.
+    for layer in (decoder.pixel_embedding[-1], decoder.window, decoder.window_at_place):
+        torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(decoder.pixel_embedding[-1].bias)
+    slots = SlotState(torch.randn(1, 9, 8), torch.ones(1), places=torch.rand(1, 9, 2))
+    features = {"s2": torch.randn(1, 4, 64, 128)}
+    exact = decoder(slots, features, IMAGES).mask_logits
+    with torch.autocast("cpu", torch.bfloat16):
+        found = decoder(slots, features, IMAGES).mask_logits
+    torch.testing.assert_close(found, exact, atol=1e-3, rtol=1e-4)
+
+
 def test_training_takes_some_of_the_pixels_of_the_whole_mask():
     decoder = MaskProductDecoder(
         slot_dim=8,
