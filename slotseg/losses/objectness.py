@@ -10,6 +10,7 @@ from torch import Tensor
 
 from slotseg.classes import training_classes
 from slotseg.losses.base import WeightedLoss
+from slotseg.losses.classes import check_categories
 from slotseg.losses.coverage import coverage
 from slotseg.losses.step import TrainingStep
 from slotseg.losses.things import LEAST_SHARE, guess_of, is_thing_segment, require_guess
@@ -51,6 +52,7 @@ class ObjectnessLoss(WeightedLoss):
     def forward(self, step: TrainingStep) -> dict[str, Tensor]:
         """``{"loss_objectness": scalar}``."""
         logits = guess_of(step, self.node).objectness
+        check_categories(step.segment_categories, len(self.is_thing), step.file_names)
         shares = coverage(step.segment_maps, logits.shape[-2:])
         is_thing = is_thing_segment(step.segment_categories, self.is_thing)
         truth, centers = center_map(shares, is_thing[:, : shares.shape[1]])

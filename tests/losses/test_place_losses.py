@@ -71,10 +71,17 @@ def test_crowded_centers_keep_their_peaks():
 def test_images_without_things_have_finite_losses(step_of, segment_maps, categories):
     logits = torch.zeros(1, 4, 4, requires_grad=True)
     step = guess_step(step_of, logits, None, segment_maps, categories)
-    for loss in (ObjectnessLoss(weight=1.0, is_thing=IS_THING), ClassMapLoss(weight=1.0)):
-        (value,) = loss(step).values()
-        assert torch.isfinite(value)
-    assert value.item() >= 0.0
+    values = [
+        loss(step)[f"loss_{loss.node.lower()}"]
+        for loss in (ObjectnessLoss(weight=1.0, is_thing=IS_THING), ClassMapLoss(weight=1.0))
+    ]
+    assert all(torch.isfinite(value) for value in values)
+    is_void = bool((segment_maps < 0).all())
+    assert [value.item() == 0.0 for value in values] == [is_void, is_void]
+    values[0].backward()
+    # Where nothing is known nothing is asked; road asks for no centre.
+    known = segment_maps >= 0
+    assert (logits.grad[known] > 0).all() and (logits.grad[~known] == 0).all()
 
 
 def test_class_map_by_hand(step_of):
@@ -91,6 +98,17 @@ def test_dense_losses_want_segments_with_classes(step_of):
     step = guess_step(step_of, torch.zeros(1, 4, 4), categories=None)
     with pytest.raises(DatasetError, match=r"image0.png: .*LOSSES.OBJECTNESS.WEIGHT"):
         ObjectnessLoss(weight=1.0, is_thing=IS_THING)(step)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [ObjectnessLoss(weight=1.0, is_thing=IS_THING), ClassMapLoss(weight=1.0)],
+    ids=["objectness", "class_map"],
+)
+def test_dense_losses_refuse_classes_that_the_model_lacks(step_of, loss):
+    step = guess_step(step_of, torch.zeros(1, 4, 4), categories=torch.tensor([[0, 2]]))
+    with pytest.raises(DatasetError, match=r"image0.png: has class 2, but the model has 2 classes"):
+        loss(step)
 
 
 @pytest.mark.parametrize(
