@@ -12,6 +12,7 @@ from slotseg.classes import training_classes
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.classes import ClassLoss, check_categories
 from slotseg.losses.coverage import coverage, coverage_of, segment_areas
+from slotseg.losses.mask_kinds import are_independent
 from slotseg.losses.mask_terms import MaskPairs, MaskSamples
 from slotseg.losses.matcher import MaskMatcher
 from slotseg.losses.points import PointSampler, read_maps, read_one_segment, read_segments
@@ -105,7 +106,7 @@ class MaskLoss(nn.Module):
             "classes": ClassLoss(node.WEIGHT * node.CLASS_WEIGHT, node.NO_OBJECT_WEIGHT)
             if cfg.MODEL.HEAD.NAME
             else None,
-            "independent": cfg.MODEL.MASK_ACTIVATION == "sigmoid",
+            "independent": are_independent(cfg),
             "auxiliary_weight": node.AUXILIARY_WEIGHT,
             "points": PointSampler(node.POINTS, node.POINTS_OVERSAMPLE, node.POINTS_IMPORTANCE)
             if node.POINTS

@@ -29,6 +29,7 @@ class SlotAttention(nn.Module):
         epsilon: added to the attention before its normalisation over pixels.
         bo_qsa: gradients flow through the last iteration only, straight through to the initial
             slots (Jia et al. 2023, "Improving Object-centric Learning with Query Optimization").
+            Losses on the slots of earlier iterations reach these iterations all the same.
         self_attention_heads: heads of a residual self-attention between the slots after each
             iteration; 0 leaves it out, as published.
         token_mixer: tokens to tokens, before keys and values are made of them; None leaves it
