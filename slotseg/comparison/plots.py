@@ -63,7 +63,9 @@ def draw_comparison(
         _draw_curves(panel, shown, key, style, clock)
     _draw_speeds(axes[-1], shown, main, style)
     for panel, key in zip(axes, [*over_time, main], strict=True):
-        highest = max((max(row.score(key)) for row in shown if row.score(key)), default=_TOP[task])
+        # A curve may have been higher than where it ends.
+        drawn = [*(row.score(key) for row in shown), *_values_over_time(shown, key)]
+        highest = max((value for values in drawn for value in values), default=_TOP[task])
         panel.set_ylim(0, min(_TOP[task], max(1.2 * highest, 0.05 * _TOP[task])))
         panel.set_ylabel(labels[key], color=_MUTED, fontsize=9)
         _tidy(panel)
@@ -153,6 +155,10 @@ def _curves(row: Row, key: str) -> list[tuple[list[float], list[float]]]:
         if len(points) > 1:
             curves.append(([x for x, _ in points], [y for _, y in points]))
     return curves
+
+
+def _values_over_time(rows: Sequence[Row], key: str) -> list[list[float]]:
+    return [values for row in rows for _, values in _curves(row, key)]
 
 
 def _look(index: int) -> tuple[str, str]:

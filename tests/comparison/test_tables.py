@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from slotseg.comparison import (
@@ -221,6 +222,20 @@ def test_things_and_stuff_have_panels_where_they_were_followed():
     # The band between the seeds is a light blue.
     light = np.abs(drawn.astype(int) - (0xD9, 0xE3, 0xF8)).sum(2) < 12
     assert light.sum() > 200
+
+
+def test_a_curve_that_falls_stays_in_its_panel(monkeypatch):
+    tops, own = [], Axes.set_ylim
+
+    def noted(panel, *limits, **others):
+        tops.extend(limits[1:])
+        return own(panel, *limits, **others)
+
+    monkeypatch.setattr(Axes, "set_ylim", noted)
+    curve = [{"seconds": 60.0, "PQ": 40.0}, {"seconds": 120.0, "PQ": 20.0}]
+    picture([Row("slots", (run(0, 20.0, curve=curve),))])
+    # Over time, and against speed.
+    assert len(tops) == 2 and min(tops) > 40
 
 
 def test_picture_without_any_score():
