@@ -675,7 +675,8 @@ def _add_unsupervised(cfg: CfgNode) -> None:
     node.EMBEDDING = "features"
     # That map of the backbone; empty: MODEL.SLOTS.IN_FEATURE.
     node.FEATURE = ""
-    # Training images that clusters are found on, the first ones of DATASETS.TRAIN; 0: all.
+    # Training images that clusters are found on, the first ones of DATASETS.TRAIN (with several
+    # processes the first ones of each process's part); 0: all.
     node.IMAGES = 0
     # Of every image at most so many parts are clustered, drawn at random.
     node.PARTS_PER_IMAGE = 256
