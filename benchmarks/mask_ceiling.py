@@ -31,7 +31,7 @@ from slotseg.evaluation.clustering import (
 from slotseg.evaluation.panoptic_evaluator import PanopticQualityEvaluator
 from slotseg.losses.coverage import coverage
 
-STRIDES = (2, 4, 8, 16)
+STRIDES = (1, 2, 4, 8, 16)
 
 
 def through_stride(segment_maps: torch.Tensor, stride: int, size: tuple[int, int]) -> torch.Tensor:
