@@ -1,4 +1,4 @@
-"""k-means finds what is there, the same every time, and never leaves a cluster empty."""
+"""k-means finds what is there, the same every time."""
 
 from __future__ import annotations
 
