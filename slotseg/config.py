@@ -73,6 +73,11 @@ def num_slots(cfg: CfgNode) -> int:
     return slots.NUM_SLOTS * (slots.GROUPING.SUB_SLOTS if nested else 1)
 
 
+def slots_have_places(cfg: CfgNode) -> bool:
+    """Whether some slots start at a place in the image, of which there is a dense guess."""
+    return cfg.MODEL.SLOTS.INITIALIZER.NAME == "PeakInitializer"
+
+
 def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.FORMAT = "RGB"
     # Window cut out of every image before resizing: (top, left, bottom, right) in pixels, bottom

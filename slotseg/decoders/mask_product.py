@@ -7,6 +7,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
+from slotseg.config import slots_have_places
 from slotseg.decoders.build import DECODER_REGISTRY
 from slotseg.decoders.decoded import Decoded
 from slotseg.errors import ConfigError
@@ -98,7 +99,7 @@ class MaskProductDecoder(nn.Module):
             "position": node.POSITION,
             "quadratic": node.QUADRATIC,
             "train_step": node.TRAIN_STEP,
-            "has_places": cfg.MODEL.SLOTS.INITIALIZER.NAME == "PeakInitializer",
+            "has_places": slots_have_places(cfg),
         }
 
     def forward(self, slots: SlotState, features: dict[str, Tensor], images: Tensor) -> Decoded:

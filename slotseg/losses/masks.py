@@ -9,6 +9,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from slotseg.classes import training_classes
+from slotseg.config import slots_have_places
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.classes import ClassLoss, check_categories
 from slotseg.losses.coverage import coverage, coverage_of, segment_areas
@@ -17,7 +18,7 @@ from slotseg.losses.mask_terms import MaskPairs, MaskSamples
 from slotseg.losses.matcher import MaskMatcher
 from slotseg.losses.points import PointSampler, read_maps, read_one_segment, read_segments
 from slotseg.losses.step import Prediction, TrainingStep
-from slotseg.losses.things import allowed_by_place, have_places, is_thing_segment
+from slotseg.losses.things import allowed_by_place, is_thing_segment
 
 
 class MaskLoss(nn.Module):
@@ -111,7 +112,7 @@ class MaskLoss(nn.Module):
             "points": PointSampler(node.POINTS, node.POINTS_OVERSAMPLE, node.POINTS_IMPORTANCE)
             if node.POINTS
             else None,
-            "is_thing": training_classes(cfg).is_thing if have_places(cfg) else (),
+            "is_thing": training_classes(cfg).is_thing if slots_have_places(cfg) else (),
         }
 
     @property

@@ -8,6 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from slotseg.config import slots_have_places
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.coverage import coverage
 from slotseg.losses.step import TrainingStep
@@ -62,14 +63,9 @@ def guess_of(step: TrainingStep, node: str) -> DenseGuess:
     return step.initial.guess
 
 
-def have_places(cfg: CfgNode) -> bool:
-    """Whether some slots start at a place, of which the initialiser has a dense guess."""
-    return cfg.MODEL.SLOTS.INITIALIZER.NAME == "PeakInitializer"
-
-
 def require_guess(cfg: CfgNode, node: str) -> None:
     """Refuse the loss ``LOSSES.<node>`` on a dense guess that no initialiser makes."""
-    if not have_places(cfg):
+    if not slots_have_places(cfg):
         raise ConfigError(
             f"LOSSES.{node}.WEIGHT is above 0, but {cfg.MODEL.SLOTS.INITIALIZER.NAME} makes no "
             "dense maps; set MODEL.SLOTS.INITIALIZER.NAME to PeakInitializer or the weight to 0"
