@@ -40,7 +40,8 @@ def made_up(monkeypatch):
             return 1
         quality = 40 - 1000 * abs(rate - 0.002) + own.seed
         result = {"scores": {"panoptic": {"PQ": quality}}, "steps": 3}
-        Path(phase_file(folder, phase)).write_text(json.dumps(result))
+        # As a real training does: another thread may be reading all results.
+        write_atomically(phase_file(folder, phase), json.dumps(result))
         return 0
 
     monkeypatch.setattr(runner, "_run_process", run)
