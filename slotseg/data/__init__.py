@@ -3,6 +3,7 @@
 Importing this package registers the data sets with Detectron2 and touches no file.
 """
 
+from slotseg.data.batch import TrainingBatch
 from slotseg.data.datasets import (
     load_coco_panoptic,
     load_scene_dicts,
@@ -27,6 +28,7 @@ __all__ = [
     "PanopticMapper",
     "SceneMapper",
     "SceneWriter",
+    "TrainingBatch",
     "build_mapper",
     "build_test_loader",
     "build_train_loader",

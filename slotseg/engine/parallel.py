@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from detectron2.utils import comm
 from torch import nn
@@ -22,3 +24,9 @@ def wrap_distributed(model: nn.Module) -> nn.Module:
     # Where all are used after all, torch says so once; looking for them costs little.
     some_unused = getattr(model, "has_slots", False)
     return DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=some_unused)
+
+
+def without_exchange(model: nn.Module) -> AbstractContextManager:
+    """While it lasts, forward and backward of ``model`` add to this process's gradients only; the
+    next pass outside of it averages what has been added up."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

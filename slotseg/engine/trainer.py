@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,7 @@ from detectron2.utils.events import EventStorage, EventWriter
 from torch import Tensor, nn
 
 import slotseg
-from slotseg.data import build_test_loader, build_train_loader, epoch_length
+from slotseg.data import TrainingBatch, build_test_loader, build_train_loader, epoch_length
 from slotseg.engine import hooks
 from slotseg.engine.checkpoint import SlotSegCheckpointer
 from slotseg.engine.checkpoint_files import remove_partial_files
@@ -39,7 +40,7 @@ from slotseg.engine.inference import evaluate
 from slotseg.engine.lr_schedule import IterationLR, build_lr_schedule
 from slotseg.engine.nonfinite import stop_training
 from slotseg.engine.optimizer import build_optimizer
-from slotseg.engine.parallel import wrap_distributed
+from slotseg.engine.parallel import without_exchange, wrap_distributed
 from slotseg.engine.precision import build_autocast, build_grad_scaler
 from slotseg.engine.results import Results
 from slotseg.engine.rng import forked_rng, get_rng_state, seed_all, set_rng_state
@@ -54,9 +55,10 @@ class Trainer(TrainerBase):
     """Detectron2's trainer interface with a step, checkpoints and a resume of its own.
 
     The class methods ``build_*`` and ``test`` have the meaning they have in Detectron2's
-    ``DefaultTrainer`` and may be overridden likewise. One iteration draws a batch, computes the
-    losses (under autocast with ``SOLVER.AMP.ENABLED``), their gradients, clips them, refuses to go
-    on if any of these numbers is not finite, and steps the optimiser and the learning rate.
+    ``DefaultTrainer`` and may be overridden likewise. One iteration draws a batch, lets hooks
+    change it (``after_draw``), computes the losses of its labelled and its pseudo-labelled part
+    (under autocast with ``SOLVER.AMP.ENABLED``), their gradients, clips them, refuses to go on if
+    any of these numbers is not finite, and steps the optimiser and the learning rate.
 
     A run is a function of its config: data order and augmentation depend on the seed and the
     iteration alone, and every generator's state is part of the checkpoint. A run that is killed at
@@ -93,7 +95,7 @@ class Trainer(TrainerBase):
         self.results: Results = {}
         self.evaluated_at: int | None = None
         self.steps_done = 0
-        self._batch_source: Iterator[list[dict[str, Any]]] | None = None
+        self._batch_source: Iterator[TrainingBatch | list[dict[str, Any]]] | None = None
         self._resumed_rng: list[dict[str, Any]] | None = None
         self.register_hooks(self.build_hooks())
 
@@ -120,8 +122,8 @@ class Trainer(TrainerBase):
     @classmethod
     def build_train_loader(
         cls, cfg: CfgNode, start_iter: int = 0
-    ) -> Iterable[list[dict[str, Any]]]:
-        """Endless batches from iteration ``start_iter`` on."""
+    ) -> Iterable[TrainingBatch | list[dict[str, Any]]]:
+        """Endless batches from iteration ``start_iter`` on; a list is one of labelled images."""
         return build_train_loader(cfg, start_iter)
 
     @classmethod
@@ -251,26 +253,55 @@ class Trainer(TrainerBase):
     def run_step(self) -> None:
         """One iteration; see the class."""
         began = time.perf_counter()
-        batch = next(self._batch_source)
-        data_time = time.perf_counter() - began
-        with self._autocast():
-            losses = self.model(batch)
-            total = sum(losses.values())
+        batch = TrainingBatch.of(next(self._batch_source))
+        self.storage.put_scalar("data_time", time.perf_counter() - began)
+        batch = self.after_draw(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        self.grad_scaler.scale(total).backward()
+        scalars = self.accumulate_gradients(batch)
         self.grad_scaler.unscale_(self.optimizer)
         self.after_backward()
         norm = self._clip_gradients(self._parameters)
-        values = self._read_values({**losses, "total_loss": total, "grad_norm": norm})
-        self._require_finite(values, batch)
+        values = self._read_values({**scalars, "grad_norm": norm})
+        self._require_finite(values, [*batch.labeled, *batch.pseudo])
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         self.storage.put_scalar("lr", self.scheduler.get_last_lr()[0], smoothing_hint=False)
         self.scheduler.step()
-        self.storage.put_scalar("data_time", data_time)
         for name, value in values.items():
             self.storage.put_scalar(name, value)
         self.steps_done = self.iter + 1
+
+    def accumulate_gradients(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Add up the gradients of all parts of a batch, one part after the other.
+
+        Never are the activations of two parts in memory at once, and ranks exchange gradients
+        only once, with the last part.
+
+        Returns:
+            The losses by name, those of pseudo-labelled images as ``pseudo_<name>`` and without
+            their weight; and ``total_loss``, the weighted sum.
+        """
+        parts = [("", batch.labeled, 1.0)]
+        if batch.pseudo:
+            parts.append(("pseudo_", batch.pseudo, batch.pseudo_weight))
+        scalars: dict[str, Tensor] = {}
+        totals = []
+        for prefix, images, weight in parts:
+            last = len(totals) == len(parts) - 1
+            with nullcontext() if last else without_exchange(self.model):
+                with self._autocast():
+                    losses = self.model(images)
+                    totals.append(weight * sum(losses.values()))
+                self.grad_scaler.scale(totals[-1]).backward()
+            scalars |= {f"{prefix}{name}": loss.detach() for name, loss in losses.items()}
+        return {**scalars, "total_loss": torch.stack([t.detach() for t in totals]).sum()}
+
+    def after_draw(self, batch: TrainingBatch) -> TrainingBatch:
+        """The batch as hooks that care change it, in their order: pseudo labels, mixed images."""
+        for hook in self._hooks:
+            if hasattr(hook, "after_draw"):
+                batch = hook.after_draw(batch)
+        return batch
 
     def after_backward(self) -> None:
         """Tell hooks that care that gradients are there, unscaled and not yet clipped."""
@@ -333,7 +364,7 @@ class Trainer(TrainerBase):
             seen[name] += 1
         return keyed
 
-    def _open_data(self) -> Iterator[list[dict[str, Any]]]:
+    def _open_data(self) -> Iterator[TrainingBatch | list[dict[str, Any]]]:
         # Opening a loader draws from torch's generator, how often depends on where the run starts.
         with forked_rng(max(self.cfg.SEED, 0)):
             return iter(self.build_train_loader(self.cfg, self.start_iter))

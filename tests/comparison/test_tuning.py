@@ -20,6 +20,7 @@ from slotseg.comparison import (
 )
 from slotseg.comparison.plan import JOB_FILE, Job, phase_file
 from slotseg.errors import ConfigError, DatasetError
+from slotseg.files import write_atomically
 
 TUNE = "cityscapes_generated_tune"
 
