@@ -26,6 +26,7 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     # The keys of Detectron2's DeepLab projects, for StockPanopticDeepLab.
     add_panoptic_deeplab_config(cfg)
     _add_input(cfg)
+    _add_mixing(cfg)
     _add_model(cfg)
     _add_feature_decoder(cfg)
     _add_diffusion_decoder(cfg)
@@ -35,6 +36,7 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     _add_solver(cfg)
     _add_monitoring(cfg)
     _add_unsupervised(cfg)
+    _add_curriculum(cfg)
 
 
 def get_cfg(config_file: str | None = None, overrides: list[Any] | tuple[Any, ...] = ()) -> CfgNode:
@@ -118,6 +120,46 @@ def _add_input(cfg: CfgNode) -> None:
 
     # False: training images come without their masks and classes, as if the set had none.
     cfg.DATASETS.TRAIN_LABELS = True
+
+
+def _add_mixing(cfg: CfgNode) -> None:
+    # Training: images made of several images of the batch, with their segments
+    # (slotseg/data/mixing). Each process mixes what it has itself: one image has no partner and
+    # stays as it is. All images of a batch must have one size. Off while both PROBABILITYs are 0.
+    mixing = cfg.MIXING = CfgNode()
+    # Which part of a batch: images with their truth, and images with a teacher's pseudo labels.
+    # The two are not mixed with each other.
+    mixing.LABELED = True
+    mixing.PSEUDO = True
+    # What is left of a segment becomes void where it is of fewer pixels than MIN_AREA and less than
+    # MIN_SHARE (0 to 1) of what it was: a bumper says little about a car.
+    mixing.MIN_AREA = 32
+    mixing.MIN_SHARE = 0.2
+
+    # Mosaic (Bochkovskiy et al. 2020): four images meet at a random point. Each is shrunk, and of
+    # it a random window is seen.
+    mosaic = mixing.MOSAIC = CfgNode()
+    # Share of the images that become one.
+    mosaic.PROBABILITY = 0.0
+    # Between which shares of height and width the point lies.
+    mosaic.CENTER = (0.25, 0.75)
+    # Smallest and largest factor on height and width (at most 1); more where its quarter would not
+    # be filled.
+    mosaic.SCALE = (0.5, 1.0)
+
+    # CutMix (Yun et al. 2019), after the mosaics: a box of another image at the same place. The box
+    # has the share 1 - lambda of the image, lambda from Beta(ALPHA, ALPHA).
+    cutmix = mixing.CUTMIX = CfgNode()
+    cutmix.PROBABILITY = 0.0
+    cutmix.ALPHA = 1.0
+
+    for operation in (mosaic, cutmix):
+        # First iteration with it, and iterations in which its share then grows from 0 to
+        # PROBABILITY (0: at once).
+        operation.START = 0
+        operation.RAMP = 0
+        # First iteration without it; 0: none; negative: so many before SOLVER.MAX_ITER.
+        operation.END = 0
 
 
 def _add_model(cfg: CfgNode) -> None:
@@ -697,6 +739,32 @@ def _add_unsupervised(cfg: CfgNode) -> None:
     # Where a kind has more clusters than classes: "majority", the rest go to the class they share
     # most pixels with (as CUPS does); "void", they have none (strictly one to one).
     node.EXTRA_CLUSTERS = "majority"
+
+
+def _add_curriculum(cfg: CfgNode) -> None:
+    # Easy images first: training draws its labelled images from the easiest so many, a share that
+    # grows until all are in (slotseg/data/curriculum.py).
+    node = cfg.CURRICULUM = CfgNode()
+    # What makes an image difficult; empty: no curriculum. Of what the data set lists:
+    # "segments": their number; "smallest_object": how small its smallest thing is;
+    # "class_rarity": how few other images have its classes (neither counts crowds). "loss": the
+    # model's own loss on it, measured anew now and then. "random": nothing, an order drawn once;
+    # the control that tells what the growing number of images does by itself.
+    node.DIFFICULTY = ""
+    # How the share of images grows from START_SHARE to 1: "linear" with the iterations; "root",
+    # its square does, so that every newcomer is seen about as often (Platanios et al. 2019);
+    # "step", in STEPS equal steps, the last of them where all images come in.
+    node.PACING = "linear"
+    node.START_SHARE = 0.25
+    node.STEPS = 4
+    # The iteration from which all images are in; 0: this share of SOLVER.MAX_ITER.
+    node.END_ITER = 0
+    node.END = 0.5
+    # "loss" only: iterations between two measurements, each a forward pass over all labelled
+    # images, one by one and without gradients; 0: every EPOCHS epochs. All images are in until the
+    # first one, and none is made once all are in for good.
+    node.PERIOD = 0
+    node.EPOCHS = 5
 
 
 def _leaf_keys(node: CfgNode, prefix: str = "") -> list[str]:
