@@ -26,6 +26,7 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     # The keys of Detectron2's DeepLab projects, for StockPanopticDeepLab.
     add_panoptic_deeplab_config(cfg)
     _add_input(cfg)
+    _add_few_labels(cfg)
     _add_mixing(cfg)
     _add_model(cfg)
     _add_feature_decoder(cfg)
@@ -111,6 +112,21 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR_JITTER.CONTRAST = 0.0
     cfg.INPUT.COLOR_JITTER.SATURATION = 0.0
     cfg.INPUT.COLOR_JITTER.HUE = 0.0
+    # Strong colours: for the student's views of unlabelled images (SEMI.IMS_PER_BATCH) and, with
+    # LABELED, for the labelled images too, in place of COLOR_JITTER.
+    strong = cfg.INPUT.STRONG = CfgNode()
+    strong.LABELED = False
+    # How far colours change, as COLOR_JITTER has it, and how probably they change at all.
+    strong.BRIGHTNESS = 0.5
+    strong.CONTRAST = 0.5
+    strong.SATURATION = 0.5
+    strong.HUE = 0.25
+    strong.COLOR_PROBABILITY = 0.8
+    # Probability that an image loses its colours.
+    strong.GRAYSCALE = 0.2
+    # Probability of a Gaussian blur, and its smallest and largest deviation in pixels of the view.
+    strong.BLUR = 0.5
+    strong.BLUR_SIGMA = (0.1, 2.0)
     # Images with more objects than this are left out, in training and in evaluation; 0 keeps all.
     # CLEVR6 is 6. Objects are counted, neither the background nor stuff or crowds.
     cfg.DATASETS.MAX_OBJECTS = 0
@@ -160,6 +176,40 @@ def _add_mixing(cfg: CfgNode) -> None:
         operation.RAMP = 0
         # First iteration without it; 0: none; negative: so many before SOLVER.MAX_ITER.
         operation.END = 0
+
+
+def _add_few_labels(cfg: CfgNode) -> None:
+    # Which images of DATASETS.TRAIN are labelled; at most one of the three may be given. The labels
+    # of the others are not read (only counted, to warn of classes that are left without any), and
+    # they become unlabelled images. MAX_OBJECTS and MAX_IMAGES choose first; epochs, in which
+    # periods are counted, are of labelled images.
+    # Share of the images, above 0 and at most 1, rounded to whole images and never to none.
+    cfg.DATASETS.LABELED_FRACTION = 1.0
+    # Number of images; 0: not given.
+    cfg.DATASETS.LABELED_IMAGES = 0
+    # A text file with one image a line, by image_id, file name or file name without its ending (or
+    # the end of its path, where that is not unique); # starts a comment. Empty: not given.
+    cfg.DATASETS.LABELED_LIST = ""
+    # Which images a share or a number takes (slotseg/data/splits.py): for one seed smaller ones are
+    # part of larger ones.
+    cfg.DATASETS.SPLIT_SEED = 0
+    # More unlabelled images: registered sets, whose annotations are not used, and folders, which
+    # are searched with their subfolders. Unreadable files in folders are skipped, counted and
+    # listed in OUTPUT_DIR/unreadable_images.txt.
+    cfg.DATASETS.UNLABELED = ()
+    cfg.DATASETS.UNLABELED_FOLDERS = ()
+
+    semi = cfg.SEMI = CfgNode()
+    # Unlabelled images a step over all processes, besides SOLVER.IMS_PER_BATCH labelled ones; 0:
+    # none. A multiple of the number of processes.
+    semi.IMS_PER_BATCH = 0
+    # The labelled images are among the unlabelled ones too, without their labels.
+    semi.INCLUDE_LABELED = False
+    # The teacher sees an image as the training chain cuts, scales and mirrors it, without changed
+    # colours. The student sees a window of that, of the same shape, whose sides are a random factor
+    # from this range, scaled to the same size; above 1 there is padding around. It is mirrored
+    # again where INPUT.RANDOM_FLIP allows it, and gets the colours of INPUT.STRONG.
+    semi.VIEW_SCALE = (0.5, 1.0)
 
 
 def _add_model(cfg: CfgNode) -> None:

@@ -33,8 +33,8 @@ FLIPS = ("none", "horizontal")
 _CROPS = ("relative", "relative_range", "absolute", "absolute_range")
 # A window is computed alone where the whole result has more than this many times its pixels.
 _SMALL_WINDOW = 4
-# Grey of padded pixels; near the mean of photographs.
-_PAD_VALUE = 128
+PAD_VALUE = 128
+"""Grey of padded pixels; near the mean of photographs."""
 # Luma and the two chroma axes of YIQ (ITU-R BT.601, FCC NTSC) from RGB.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _LUMA = _YIQ[0]
@@ -232,7 +232,7 @@ class PadTo(T.Augmentation):
         below, beside = max(self.size[0] - height, 0), max(self.size[1] - width, 0)
         if not below and not beside:
             return T.NoOpTransform()
-        return PadTransform(0, 0, beside, below, width, height, pad_value=_PAD_VALUE)
+        return PadTransform(0, 0, beside, below, width, height, pad_value=PAD_VALUE)
 
 
 @dataclass(frozen=True)
