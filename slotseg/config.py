@@ -27,6 +27,7 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     add_panoptic_deeplab_config(cfg)
     _add_input(cfg)
     _add_few_labels(cfg)
+    _add_pseudo_labels(cfg)
     _add_mixing(cfg)
     _add_model(cfg)
     _add_feature_decoder(cfg)
@@ -210,6 +211,39 @@ def _add_few_labels(cfg: CfgNode) -> None:
     # from this range, scaled to the same size; above 1 there is padding around. It is mirrored
     # again where INPUT.RANDOM_FLIP allows it, and gets the colours of INPUT.STRONG.
     semi.VIEW_SCALE = (0.5, 1.0)
+
+
+def _add_pseudo_labels(cfg: CfgNode) -> None:
+    # What the student learns from its teacher (MEAN_TEACHER): the losses on pseudo-labelled images
+    # are multiplied by WEIGHT, 0 before iteration START, and rise to it within RAMP iterations as
+    # exp(-5 (1 - t)^2), t going from 0 to 1 (Tarvainen and Valpola 2017). RAMP 0: at once.
+    semi = cfg.SEMI
+    semi.WEIGHT = 1.0
+    semi.START = 1000
+    semi.RAMP = 1000
+
+    # Which segments and pixels of the teacher's prediction the student is asked for; the others
+    # become void. 0, "none" and 1 switch a filter off.
+    pseudo = cfg.PSEUDO_LABELS = CfgNode()
+    # Least confidence, 0 to 1, of a segment: the mean over its pixels of class probability times
+    # mask. THINGS also holds for segments of models without classes, whose confidence is the mean
+    # of the mask.
+    pseudo.MIN_CONFIDENCE_THINGS = 0.5
+    pseudo.MIN_CONFIDENCE_STUFF = 0.5
+    # How unsure the teacher is of a pixel, from 0 to 1. "entropy": of its classes and "no object",
+    # over the logarithm of their number; "view_variance": variance between its predictions for the
+    # image and for its mirror image, summed over classes, which costs a second pass; "none".
+    # Without classes, of which slot has the pixel.
+    pseudo.UNCERTAINTY = "entropy"
+    # Pixels above this become void.
+    pseudo.MAX_UNCERTAINTY = 0.1
+    # Segments that keep fewer pixels than this in the teacher's view, or a smaller share of their
+    # own pixels, become void.
+    pseudo.MIN_AREA = 16
+    pseudo.MIN_KEPT_SHARE = 0.3
+    # Pseudo-labelled segments count in the losses as far as the teacher is confident; False: as
+    # true ones. For SlotSeg; other models have losses of their own, which know no such weights.
+    pseudo.WEIGHT_BY_CONFIDENCE = True
 
 
 def _add_model(cfg: CfgNode) -> None:
