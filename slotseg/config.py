@@ -39,6 +39,7 @@ def add_slotseg_config(cfg: CfgNode) -> None:
     _add_monitoring(cfg)
     _add_unsupervised(cfg)
     _add_curriculum(cfg)
+    _add_mean_teacher(cfg)
 
 
 def get_cfg(config_file: str | None = None, overrides: list[Any] | tuple[Any, ...] = ()) -> CfgNode:
@@ -849,6 +850,27 @@ def _add_curriculum(cfg: CfgNode) -> None:
     # first one, and none is made once all are in for good.
     node.PERIOD = 0
     node.EPOCHS = 5
+
+
+def _add_mean_teacher(cfg: CfgNode) -> None:
+    # Mean Teacher (Tarvainen and Valpola 2017): a second model whose weights are the moving average
+    # of the trained one's. It labels the unlabelled images (SEMI, PSEUDO_LABELS), and is the model
+    # that is scored, kept as model_best and taken in inference (TEST.WEIGHTS_OF).
+    node = cfg.MEAN_TEACHER = CfgNode()
+    node.ENABLED = False
+    # After every step: teacher = d * teacher + (1 - d) * student; without a warm-up d is DECAY
+    # (0 <= DECAY < 1). The average looks back over about 1 / (1 - DECAY) steps.
+    node.DECAY = 0.999
+    # In step t (from 0) d is the smaller of DECAY and (1 + t) / (WARM_UP + t): a young teacher
+    # forgets the random weights that it began with. 10: looks back over about a ninth of the steps
+    # so far, until DECAY is reached; 2: over all of them, the plain mean; 1 or 0: no warm-up.
+    node.WARM_UP = 10.0
+    # Score the student besides, as "student/<score>"; it doubles the time of evaluations.
+    node.EVALUATE_STUDENT = True
+
+    # Which weights of a checkpoint that knows both are taken, in inference and as MODEL.WEIGHTS of
+    # a new training: "teacher", "student", or "auto", the teacher where there is one.
+    cfg.TEST.WEIGHTS_OF = "auto"
 
 
 def _leaf_keys(node: CfgNode, prefix: str = "") -> list[str]:
