@@ -13,9 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -24,6 +22,7 @@ from fvcore.transforms.transform import PadTransform
 from PIL import Image
 from torch.nn import functional
 
+from slotseg.data.colors import color_augmentation
 from slotseg.errors import ConfigError
 
 RESIZES = ("fixed", "shortest_edge", "scale_jitter")
@@ -35,17 +34,15 @@ _CROPS = ("relative", "relative_range", "absolute", "absolute_range")
 _SMALL_WINDOW = 4
 PAD_VALUE = 128
 """Grey of padded pixels; near the mean of photographs."""
-# Luma and the two chroma axes of YIQ (ITU-R BT.601, FCC NTSC) from RGB.
-_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-_LUMA = _YIQ[0]
 
 
-def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
+def build_augmentations(cfg: CfgNode, is_train: bool, colors: bool = True) -> list[T.Augmentation]:
     """The chain of ``cfg.INPUT``; its keys are documented in :mod:`slotseg.config`.
 
     Args:
         cfg: whole config.
         is_train: False resizes only.
+        colors: False leaves colours as they are: a teacher's view in training.
 
     Raises:
         ConfigError: a key holds what cannot work; also those that only training reads, so that
@@ -56,7 +53,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     if not is_train:
         return [_evaluation_resize(cfg)]
     padding = [PadTo(image_size(cfg))] if cfg.INPUT.RESIZE == "scale_jitter" else []
-    return [*resize, *color, *flips, *padding]
+    return [*resize, *(color if colors else []), *flips, *padding]
 
 
 def image_size(cfg: CfgNode) -> tuple[int, int]:
@@ -78,13 +75,6 @@ def flip_augmentation(random_flip: str) -> list[T.Augmentation]:
             f"INPUT.RANDOM_FLIP is {random_flip!r}, expected one of {', '.join(FLIPS)}"
         )
     return [] if random_flip == "none" else [T.RandomFlip(horizontal=True, vertical=False)]
-
-
-def color_augmentation(cfg: CfgNode) -> list[T.Augmentation]:
-    """``INPUT.COLOR_JITTER`` as at most one augmentation."""
-    node = cfg.INPUT.COLOR_JITTER
-    jitter = ColorJitter(node.BRIGHTNESS, node.CONTRAST, node.SATURATION, node.HUE)
-    return [] if jitter == ColorJitter() else [RandomColor(jitter, cfg.INPUT.FORMAT)]
 
 
 class ResizeAndCrop(T.Augmentation):
@@ -233,116 +223,6 @@ class PadTo(T.Augmentation):
         if not below and not beside:
             return T.NoOpTransform()
         return PadTransform(0, 0, beside, below, width, height, pad_value=PAD_VALUE)
-
-
-@dataclass(frozen=True)
-class ColorJitter:
-    """How far colours may change, as ``INPUT.COLOR_JITTER`` has it; 0 is not at all.
-
-    Attributes:
-        brightness: the factor is drawn from 1 - b to 1 + b.
-        contrast: the same, of the distance to the image's mean grey.
-        saturation: the same, of the distance to each pixel's own grey.
-        hue: the turn is drawn from -h to h, in full turns; at most 0.5.
-
-    Raises:
-        ConfigError: a value is negative or too large.
-    """
-
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-
-    def __post_init__(self) -> None:
-        limits = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
-        for name, limit in limits.items():
-            value = getattr(self, name)
-            if not 0 <= value <= limit:
-                raise ConfigError(
-                    f"INPUT.COLOR_JITTER.{name.upper()} is {value}, expected 0 to {limit}"
-                )
-
-
-class RandomColor(T.Augmentation):
-    """Random brightness, contrast, saturation and hue in one pass.
-
-    All four are affine maps of RGB (hue as a rotation of the chroma plane of YIQ), so their
-    product is one too, and values are cut to 0..255 only once, at the end.
-
-    Args:
-        jitter: ranges.
-        image_format: "RGB", "BGR" or "L"; grey images have no saturation and hue.
-    """
-
-    def __init__(self, jitter: ColorJitter, image_format: str = "RGB") -> None:
-        super().__init__()
-        self.jitter = jitter
-        self.image_format = image_format
-
-    def get_transform(self, image: np.ndarray) -> T.Transform:
-        """Draw a change for ``image``, uint8 ``[H, W, C]``."""
-        # Always all four, so that one option does not change what the others draw.
-        draws = np.random.uniform(-1, 1, 4)
-        brightness = 1 + draws[0] * self.jitter.brightness
-        contrast = 1 + draws[1] * self.jitter.contrast
-        saturation = 1 + draws[2] * self.jitter.saturation
-        channels = image.shape[2]
-        mean = np.asarray(cv2.mean(np.ascontiguousarray(image))[:channels])
-        if channels == 1:
-            matrix, grey = np.eye(1), float(mean[0])
-        else:
-            matrix = _turn_hue(draws[3] * self.jitter.hue) @ _saturate(saturation)
-            if self.image_format == "BGR":
-                matrix, mean = matrix[::-1, ::-1], mean[::-1]
-            grey = float(_LUMA @ mean)
-        # Neither saturation nor hue moves a grey, so the mean's share is added at the end.
-        offset = (1 - contrast) * brightness * grey
-        return AffineColorTransform(brightness * contrast * matrix, offset)
-
-
-class AffineColorTransform(T.Transform):
-    """Colours times a matrix, plus the same number for every channel, cut to 0..255.
-
-    Args:
-        matrix: float ``[C, C]`` from the channels that come in to those that go out.
-        offset: in grey levels.
-    """
-
-    def __init__(self, matrix: np.ndarray, offset: float) -> None:
-        super().__init__()
-        self._set_attributes({"matrix": matrix, "offset": offset})
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """uint8 ``[H, W, C]``."""
-        offsets = np.full((len(self.matrix), 1), self.offset)
-        affine = np.hstack([self.matrix, offsets]).astype(np.float32)
-        return cv2.transform(np.ascontiguousarray(img), affine).reshape(img.shape)
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """Unchanged."""
-        return segmentation
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Unchanged."""
-        return coords
-
-    def inverse(self) -> T.Transform:
-        """Nothing: what comes back from a prediction has no colours."""
-        return T.NoOpTransform()
-
-
-def _saturate(factor: float) -> np.ndarray:
-    """Matrix that scales the distance of a colour from its own grey."""
-    return factor * np.eye(3) + (1 - factor) * np.outer(np.ones(3), _LUMA)
-
-
-def _turn_hue(turn: float) -> np.ndarray:
-    """Matrix that turns the chroma plane by ``turn`` of a full turn; greys stay."""
-    angle = 2 * math.pi * turn
-    cos, sin = math.cos(angle), math.sin(angle)
-    turned = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    return np.linalg.inv(_YIQ) @ turned @ _YIQ
 
 
 def _training_resize(cfg: CfgNode) -> list[T.Augmentation]:

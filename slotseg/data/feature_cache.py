@@ -276,6 +276,8 @@ def _refuse_augmentation(cfg: CfgNode) -> None:
             f"INPUT.COLOR_JITTER.{name}": value != 0 and "0"
             for name, value in cfg.INPUT.COLOR_JITTER.items()
         },
+        "INPUT.STRONG.LABELED": cfg.INPUT.STRONG.LABELED and "False",
+        "SEMI.IMS_PER_BATCH": cfg.SEMI.IMS_PER_BATCH != 0 and "0",
         "INPUT.CROP.ENABLED": cfg.INPUT.CROP.ENABLED and "False",
         "INPUT.RESIZE": cfg.INPUT.RESIZE != "fixed" and '"fixed"',
     }

@@ -12,7 +12,8 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 
-from slotseg.data.augmentation import check_size, color_augmentation, flip_augmentation
+from slotseg.data.augmentation import check_size, flip_augmentation
+from slotseg.data.colors import color_augmentation
 from slotseg.data.images import check_format, read_image, read_mask
 from slotseg.data.scene_folder import VOID
 from slotseg.errors import ConfigError, DatasetError

@@ -12,14 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotseg.config import get_cfg
-from slotseg.data.augmentation import (
-    AffineColorTransform,
-    ColorJitter,
-    PadTo,
-    RandomColor,
-    WindowedResizeTransform,
-    build_augmentations,
-)
+from slotseg.data.augmentation import PadTo, WindowedResizeTransform, build_augmentations
+from slotseg.data.colors import AffineColorTransform, ColorJitter, RandomColor
 from slotseg.errors import ConfigError
 
 SIDES = st.integers(2, 40)
