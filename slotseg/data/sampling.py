@@ -15,6 +15,10 @@ import numpy as np
 
 # Independent random streams of one seed.
 _ORDER, _AUGMENTATION = 0, 1
+UNLABELED_ORDER, UNLABELED_AUGMENTATION, _REPLACEMENT = 20, 21, 22
+"""Streams of unlabelled images, beside those of labelled ones."""
+_MIXING = 7
+_RANDOM_KEYS = 10
 
 
 class TrainingOrder:
@@ -31,6 +35,7 @@ class TrainingOrder:
         start_iter: the first iteration.
         rank: this process.
         world_size: number of processes.
+        stream: of random numbers; orders of different streams have nothing to do with each other.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class TrainingOrder:
         start_iter: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        stream: int = _ORDER,
     ) -> None:
         if num_images < 1 or batch_size < 1 or batch_size % world_size:
             raise ValueError(
@@ -52,6 +58,7 @@ class TrainingOrder:
         self.start_iter = start_iter
         self.rank = rank
         self.world_size = world_size
+        self.stream = stream
         self._epoch: tuple[int, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -66,9 +73,12 @@ class TrainingOrder:
     def _image(self, number: int) -> int:
         epoch, position = divmod(number, self.num_images)
         if self._epoch is None or self._epoch[0] != epoch:
-            generator = np.random.default_rng(_sequence(self.seed, _ORDER, epoch))
-            self._epoch = (epoch, generator.permutation(self.num_images))
+            self._epoch = (epoch, self._permutation(epoch, self.num_images))
         return int(self._epoch[1][position])
+
+    def _permutation(self, epoch: int, size: int) -> np.ndarray:
+        generator = np.random.default_rng(_sequence(self.seed, self.stream, epoch))
+        return generator.permutation(size)
 
 
 class EvaluationOrder:
@@ -101,14 +111,24 @@ class EvaluationOrder:
         return [(i, i) for i in range(first, min(first + self.batch_size, self.end))]
 
 
+def random_keys(num_images: int, seed: int) -> np.ndarray:
+    """A random number in [0, 1) for every image, float64: the order where nothing else gives one.
+
+    Args:
+        num_images: how many.
+        seed: not negative.
+    """
+    return np.random.default_rng(_sequence(seed, _RANDOM_KEYS, 0)).random(num_images)
+
+
 @contextmanager
-def sample_seed(seed: int, number: int) -> Iterator[None]:
+def sample_seed(seed: int, number: int, stream: int = _AUGMENTATION) -> Iterator[None]:
     """Seed NumPy's and Python's global generators for one sample; restore them afterwards.
 
     Detectron2's augmentations draw from these. torch's generator is left alone.
     """
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    words = _sequence(seed, _AUGMENTATION, number).generate_state(8)
+    words = _sequence(seed, stream, number).generate_state(8)
     np.random.seed(words[:4])
     random.seed(words[4:].tobytes())
     try:
@@ -116,6 +136,33 @@ def sample_seed(seed: int, number: int) -> Iterator[None]:
     finally:
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+
+
+def mixing_generator(
+    seed: int, iteration: int, rank: int, part: int, operation: int
+) -> np.random.Generator:
+    """Random numbers for mixing the images of one batch.
+
+    Args:
+        seed: not negative.
+        iteration: from 0.
+        rank: of the process, which has a part of the batch.
+        part: number of the list of images in that part.
+        operation: number of what is done to it.
+    """
+    key = (_MIXING, iteration, rank, part, operation)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def replacements(seed: int, number: int, num_images: int) -> Iterator[int]:
+    """Indices of the images that sample ``number`` takes, one after the other without end, as long
+    as those before cannot be read.
+
+    Drawn at random: damaged files often lie side by side.
+    """
+    generator = np.random.default_rng(_sequence(seed, _REPLACEMENT, number))
+    while True:
+        yield int(generator.integers(num_images))
 
 
 def _sequence(seed: int, stream: int, number: int) -> np.random.SeedSequence:

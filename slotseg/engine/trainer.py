@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import slotseg
 from slotseg.data import TrainingBatch, build_test_loader, build_train_loader, epoch_length
+from slotseg.data.mixing import build_mixing
 from slotseg.engine import hooks
 from slotseg.engine.checkpoint import SlotSegCheckpointer
 from slotseg.engine.checkpoint_files import remove_partial_files
@@ -171,6 +172,7 @@ class Trainer(TrainerBase):
         A kill in between is harmless, since the resumed run does all of it again.
         """
         cfg, main = self.cfg, comm.is_main_process()
+        mixing = build_mixing(cfg)
         checkpoint = hooks.PeriodicCheckpoint(
             self._period(cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.CHECKPOINT_EPOCHS),
             cfg.SOLVER.CHECKPOINTS_KEPT,
@@ -178,6 +180,7 @@ class Trainer(TrainerBase):
         return [
             hooks.RunRecord(checkpoint.is_due),
             IterationTimer(),
+            hooks.Mixing(mixing) if mixing else None,
             hooks.SlotMonitor(cfg, self._period(cfg.SLOT_MONITOR.PERIOD, 1)),
             hooks.ExamplePictures(cfg, self._period(cfg.PICTURES.PERIOD, 1)),
             hooks.Evaluation(

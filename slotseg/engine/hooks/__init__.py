@@ -4,6 +4,7 @@ from slotseg.engine.hooks.best_checkpoint import BestCheckpoint
 from slotseg.engine.hooks.evaluation import Evaluation
 from slotseg.engine.hooks.example_pictures import ExamplePictures
 from slotseg.engine.hooks.metric_writer import MetricWriter
+from slotseg.engine.hooks.mixing import Mixing
 from slotseg.engine.hooks.periodic_checkpoint import PeriodicCheckpoint
 from slotseg.engine.hooks.progress_bar import ProgressBar
 from slotseg.engine.hooks.run_record import RunRecord
@@ -14,6 +15,7 @@ __all__ = [
     "Evaluation",
     "ExamplePictures",
     "MetricWriter",
+    "Mixing",
     "PeriodicCheckpoint",
     "ProgressBar",
     "RunRecord",
