@@ -15,10 +15,10 @@ import numpy as np
 
 # Independent random streams of one seed.
 _ORDER, _AUGMENTATION = 0, 1
-UNLABELED_ORDER, UNLABELED_AUGMENTATION, _REPLACEMENT = 20, 21, 22
-"""Streams of unlabelled images, beside those of labelled ones."""
 _MIXING = 7
 _RANDOM_KEYS = 10
+# Of unlabelled images, beside those of labelled ones.
+UNLABELED_ORDER, UNLABELED_AUGMENTATION, _REPLACEMENT = 20, 21, 22
 
 
 class TrainingOrder:
