@@ -10,11 +10,14 @@ from slotseg.data.datasets import (
     register_all,
     register_coco_panoptic,
 )
+from slotseg.data.difficulty import hardest, image_difficulties
 from slotseg.data.loader import (
+    build_survey_loader,
     build_test_loader,
     build_train_loader,
     dataset_images,
     epoch_length,
+    training_images,
 )
 from slotseg.data.mapper import SceneMapper
 from slotseg.data.mappers import MAPPERS, build_mapper
@@ -30,13 +33,17 @@ __all__ = [
     "SceneWriter",
     "TrainingBatch",
     "build_mapper",
+    "build_survey_loader",
     "build_test_loader",
     "build_train_loader",
     "dataset_images",
     "epoch_length",
+    "hardest",
+    "image_difficulties",
     "is_complete",
     "load_coco_panoptic",
     "load_scene_dicts",
     "load_scenes",
     "register_coco_panoptic",
+    "training_images",
 ]

@@ -15,10 +15,13 @@ from detectron2.utils.logger import log_first_n
 from torch.utils.data import DataLoader, Dataset
 
 from slotseg.config import has_slots, num_slots
+from slotseg.data.curriculum import build_training_order
+from slotseg.data.difficulty import num_segments
 from slotseg.data.feature_cache import CachedFeatures, FeatureCache
 from slotseg.data.mappers import Mapper, build_mapper
 from slotseg.data.sampling import EvaluationOrder, TrainingOrder, sample_seed
 from slotseg.data.transport import pack, unpack
+from slotseg.data.unlabelled import WithoutLabels
 from slotseg.errors import ConfigError, DatasetError, SlotSegError
 
 
@@ -33,7 +36,7 @@ def build_train_loader(
 
     Args:
         cfg: ``DATASETS.TRAIN`` (several sets are concatenated), ``DATASETS.MAX_OBJECTS``,
-            ``DATASETS.MAX_IMAGES``, ``SOLVER.IMS_PER_BATCH`` (over all processes),
+            ``DATASETS.MAX_IMAGES``, ``SOLVER.IMS_PER_BATCH`` (over all processes), ``CURRICULUM``,
             ``DATALOADER.NUM_WORKERS``, ``SEED``.
         start_iter: first iteration.
         mapper: from a data set dict to the model's input; by default the one that
@@ -56,8 +59,8 @@ def build_train_loader(
             f"SOLVER.IMS_PER_BATCH is {batch_size}, but it must be a multiple of the number of "
             f"processes, {world_size}"
         )
-    order = TrainingOrder(
-        len(dicts), batch_size, _seed(cfg), start_iter, comm.get_rank(), world_size
+    order = build_training_order(
+        cfg, dicts, batch_size, _seed(cfg), start_iter, comm.get_rank(), world_size
     )
     mapper = mapper or build_mapper(cfg, True, cfg.DATASETS.TRAIN)
     mapper = _with_features(cfg, mapper, cfg.DATASETS.TRAIN, dicts)
@@ -97,6 +100,38 @@ def build_test_loader(
     return _build_loader(cfg, dicts, mapper, order, 0)
 
 
+def build_survey_loader(cfg: CfgNode) -> BatchLoader:
+    """All training images once, one a batch, in order and as evaluation sees them: unaugmented,
+    with their labels where the training has them. Each process has its own part of them.
+
+    Args:
+        cfg: as for :func:`build_train_loader`.
+
+    Returns:
+        Iterable of lists of one mapped dict; together the processes have them in the order of
+        :func:`training_images`.
+
+    Raises:
+        ConfigError, DatasetError: as :func:`build_train_loader`.
+    """
+    dicts = _train_dicts(cfg)
+    order = EvaluationOrder(len(dicts), 1, comm.get_rank(), comm.get_world_size())
+    mapper = build_mapper(cfg, False, cfg.DATASETS.TRAIN)
+    if not cfg.DATASETS.TRAIN_LABELS:
+        mapper = WithoutLabels(mapper)
+    mapper = _with_features(cfg, mapper, cfg.DATASETS.TRAIN, dicts)
+    return _build_loader(cfg, dicts, mapper, order, 0)
+
+
+def training_images(cfg: CfgNode) -> list[dict[str, Any]]:
+    """The data set dicts of the images that :func:`build_train_loader` draws from.
+
+    Raises:
+        ConfigError, DatasetError: as :func:`build_train_loader`.
+    """
+    return _train_dicts(cfg)
+
+
 def epoch_length(cfg: CfgNode) -> int:
     """Iterations in which every training image is seen once, rounded up."""
     return -(-len(_train_dicts(cfg)) // cfg.SOLVER.IMS_PER_BATCH)
@@ -118,6 +153,9 @@ class BatchLoader:
     PyTorch would wrap an error of a worker into a page of traceback, and of a worker that was
     killed it knows nothing. Here a :class:`DatasetError` arrives as it was raised, and a worker
     that died is reported with the files that were being waited for.
+
+    Attributes:
+        order: which images are drawn when; the training loader's is the one that draws.
     """
 
     def __init__(
@@ -128,13 +166,13 @@ class BatchLoader:
         first_batch: int,
     ) -> None:
         self._loader = loader
-        self._order = order
+        self.order = order
         self._file_name = file_names
         self._first_batch = first_batch
 
     def __len__(self) -> int:
         """Number of batches; a TypeError for the endless training loader."""
-        return len(self._order)
+        return len(self.order)
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         number = self._first_batch
@@ -155,7 +193,7 @@ class BatchLoader:
             number += 1
 
     def _death_of_worker(self, number: int) -> DatasetError:
-        indices = [index for _, index in self._order.batch(number)]
+        indices = [index for _, index in self.order.batch(number)]
         return DatasetError(
             f"{self._file_name(indices[0])}: a data worker process died while this batch of "
             f"{len(indices)} images (or one soon after it) was read, killed or out of memory; "
@@ -286,13 +324,6 @@ def _num_objects(entry: dict[str, Any]) -> int | None:
     return entry.get("num_objects")
 
 
-def _num_segments(entry: dict[str, Any]) -> int | None:
-    """Segments that a model has to tell apart; in scenes the background is one."""
-    if "segments_info" in entry:
-        return sum(not s["iscrowd"] for s in entry["segments_info"])
-    return entry["num_objects"] + 1 if "num_objects" in entry else None
-
-
 def _warn_about(dicts: list[dict[str, Any]], names: str, cfg: CfgNode) -> None:
     """One line a kind of trouble, once a process."""
     scenes = [entry["num_objects"] for entry in dicts if "num_objects" in entry]
@@ -301,7 +332,7 @@ def _warn_about(dicts: list[dict[str, Any]], names: str, cfg: CfgNode) -> None:
             f"{names}: {empty} of {len(dicts)} images have no objects; they train only the "
             "background, and FG-ARI leaves them out"
         )
-    counts = [count for entry in dicts if (count := _num_segments(entry)) is not None]
+    counts = [count for entry in dicts if (count := num_segments(entry)) is not None]
     if empty := counts.count(0):
         _warn_once(
             f"{names}: {empty} of {len(dicts)} images have no segment but crowds; they train "
