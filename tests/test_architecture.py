@@ -22,12 +22,14 @@ FORBIDDEN = {
     "unsupervised": MODEL | {"data", "engine", "evaluation", "visualization", "config"},
     "engine": set(),
     "comparison": MODEL | {"data", "ops", "ladder"},
-    "ladder": MODEL | {"data", "ops", "evaluation", "visualization"},
+    "ladder": MODEL | {"data", "ops", "evaluation", "visualization", "ablation"},
+    "ablation": MODEL | {"data", "ops", "evaluation", "visualization", "ladder"},
 }
+FORBIDDEN["comparison"] |= {"ablation"}
 # Comparing models is the outermost room but for the ladder, which compares configs that build on
-# one another: only tools enter them.
-for room in FORBIDDEN.keys() - {"comparison", "ladder"}:
-    FORBIDDEN[room] |= {"comparison", "ladder"}
+# one another, and the ablation, which compares variants of one: only tools enter them.
+for room in FORBIDDEN.keys() - {"comparison", "ladder", "ablation"}:
+    FORBIDDEN[room] |= {"comparison", "ladder", "ablation"}
 # Clusters are found around a trained model, by the engine alone.
 for room in FORBIDDEN.keys() - {"engine", "unsupervised"}:
     FORBIDDEN[room] |= {"unsupervised"}

@@ -1,0 +1,268 @@
+"""The file that says what an ablation tries."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+from detectron2.utils.file_io import PathManager
+
+from slotseg.errors import ConfigError
+
+_SCORES = ("panoptic/PQ", "panoptic/PQ_things", "panoptic/PQ_stuff")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train.
+
+    Attributes:
+        name: for tables.
+        settings: config key -> value, on top of the study's, those of the variants that it builds
+            on included.
+        reason: why it is tried or what is expected of it, one line; may be empty.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An option at whose every value all variants are run.
+
+    Attributes:
+        key: of the config.
+        values: numbers, rising.
+        label: what they are, for the axis.
+    """
+
+    key: str
+    values: tuple[float, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared with what.
+
+    Attributes:
+        path: of the file, for messages.
+        name: for titles.
+        config_file: that all variants build on.
+        settings: config key -> value, for all variants.
+        scores: shown, such as ``panoptic/PQ``; the first is the one that differences are told of.
+        reference: name of the variant that all others are compared with.
+        variants: in the order of the table.
+        curve: None: every variant is run as it is.
+    """
+
+    path: str
+    name: str
+    config_file: str
+    settings: dict[str, Any]
+    scores: tuple[str, ...]
+    reference: str
+    variants: tuple[Variant, ...]
+    curve: Curve | None = None
+
+    def only(self, names: Sequence[str]) -> Study:
+        """The study without all variants but these and the reference.
+
+        Raises:
+            ConfigError: a name that no variant has.
+        """
+        known = [variant.name for variant in self.variants]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ConfigError(
+                f"--only: {self.path} has no variant {unknown[0]!r}; choose from {', '.join(known)}"
+            )
+        kept = {*names, self.reference}
+        return replace(self, variants=tuple(v for v in self.variants if v.name in kept))
+
+
+def read_study(path: str) -> Study:
+    """Read a study from a YAML file::
+
+        name: 10 % labels, generated streets
+        config: ../cityscapes/slot_peaks_generated.yaml
+        overrides: {DATASETS.LABELED_FRACTION: 0.1}
+        reference: supervised
+        variants:
+          - name: supervised
+          - name: colours
+            overrides: {INPUT.COLOR_JITTER.BRIGHTNESS: 0.4}
+            reason: few images are soon known by heart
+          - name: colours, slowly
+            with: [colours]
+            overrides: {SOLVER.BASE_LR: 0.001}
+
+    ``config`` is relative to the file. ``with`` names variants further up whose overrides count
+    too; where two of them disagree the variant has to say itself which value it wants. May be left
+    out: ``overrides``, ``with``, ``reason`` (one line for the table), ``reference`` (the first
+    variant), ``scores`` (panoptic quality of all, things and stuff) and ``curve``, such as
+    ``{key: DATASETS.LABELED_IMAGES, values: [20, 50, 100], label: labelled images}``: all variants
+    at every value, each compared with the reference at the same value.
+
+    Raises:
+        ConfigError: the file cannot be read or is not such a file; the message says where.
+    """
+    reader = _Reader(path)
+    found = reader.keys(
+        _load(path),
+        "the file",
+        {"name", "config", "variants"},
+        {"overrides", "scores", "reference", "curve"},
+    )
+    if not isinstance(found["config"], str) or not found["config"]:
+        raise reader.error(f"config: expected the name of a file, got {found['config']!r}")
+    variants = reader.variants(found["variants"])
+    names = [variant.name for variant in variants]
+    reference = names[0] if found["reference"] is None else str(found["reference"])
+    if reference not in names:
+        raise reader.error(f"reference: no variant is called {reference!r}: {', '.join(names)}")
+    folder = os.path.dirname(os.path.abspath(path))
+    return Study(
+        path=path,
+        name=str(found["name"]),
+        config_file=os.path.normpath(os.path.join(folder, found["config"])),
+        settings=reader.settings(found["overrides"], "the file"),
+        scores=reader.scores(found["scores"]),
+        reference=reference,
+        variants=variants,
+        curve=reader.curve(found["curve"]),
+    )
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Says so where a key stands twice; YAML itself takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key} stands there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load(path: str) -> Any:
+    try:
+        with PathManager.open(path, "r") as file:
+            return yaml.load(file, Loader=_StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+class _Reader:
+    """Entries of one file, with messages that name it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def error(self, message: str) -> ConfigError:
+        return ConfigError(f"{self._path}: {message}; see slotseg.ablation.read_study")
+
+    def keys(
+        self, entry: Any, place: str, required: set[str], optional: set[str]
+    ) -> dict[str, Any]:
+        """The entry's values, None for what is left out."""
+        if not isinstance(entry, Mapping):
+            raise self.error(f"{place} is no mapping of keys to values")
+        missing = sorted(key for key in required if entry.get(key) is None)
+        unknown = sorted(str(key) for key in entry.keys() - required - optional)
+        if missing:
+            raise self.error(f"{place} lacks {', '.join(missing)}")
+        if unknown:
+            known = ", ".join(sorted(required | optional))
+            raise self.error(f"{place} has unknown {', '.join(unknown)}, expected {known}")
+        return {key: entry.get(key) for key in required | optional}
+
+    def variants(self, entries: Any) -> tuple[Variant, ...]:
+        if not isinstance(entries, list) or not entries:
+            raise self.error("variants: expected a list of them")
+        variants: dict[str, Variant] = {}
+        for index, entry in enumerate(entries):
+            place = f"variant {index}"
+            found = self.keys(entry, place, {"name"}, {"with", "overrides", "reason"})
+            name = str(found["name"]).strip()
+            if not name or "\n" in name:
+                raise self.error(f"{place}: name: expected one line, got {found['name']!r}")
+            if name in variants:
+                raise self.error(f"{place}: {name!r} names two variants")
+            place = f"variant {name!r}"
+            settings = self._together(found["with"], variants, found["overrides"], place)
+            reason = " ".join(str(found["reason"] or "").split())
+            variants[name] = Variant(name, settings, reason)
+        return tuple(variants.values())
+
+    def _together(
+        self, included: Any, known: Mapping[str, Variant], overrides: Any, place: str
+    ) -> dict[str, Any]:
+        """The overrides of a variant and of all that it builds on."""
+        own = self.settings(overrides, place)
+        if included is not None and not isinstance(included, list):
+            raise self.error(f"{place}: with: expected a list of variants, got {included!r}")
+        together: dict[str, Any] = {}
+        for name in map(str, included or ()):
+            if name not in known:
+                raise self.error(f"{place}: with: {name!r} is no variant further up")
+            for key, value in known[name].settings.items():
+                if key in together and together[key] != value and key not in own:
+                    raise self.error(
+                        f"{place}: with: {key} is {together[key]} and, of {name!r}, {value}; give "
+                        "the value in its own overrides"
+                    )
+                together[key] = value
+        return together | own
+
+    def settings(self, entry: Any, place: str) -> dict[str, Any]:
+        if entry is None:
+            return {}
+        if not isinstance(entry, Mapping) or not all(isinstance(key, str) for key in entry):
+            raise self.error(f"{place}: overrides: expected KEY: VALUE pairs, got {entry!r}")
+        return dict(entry)
+
+    def scores(self, entry: Any) -> tuple[str, ...]:
+        if entry is None:
+            return _SCORES
+        if not isinstance(entry, list) or not entry or not all(map(_is_score, entry)):
+            raise self.error("scores: expected a list of names such as slots/ARI or panoptic/PQ")
+        if len(set(entry)) < len(entry):
+            raise self.error("scores: one stands there twice")
+        return tuple(entry)
+
+    def curve(self, entry: Any) -> Curve | None:
+        if entry is None:
+            return None
+        found = self.keys(entry, "curve", {"key", "values"}, {"label"})
+        values = found["values"]
+        if not isinstance(values, list) or len(values) < 2 or not all(map(_is_number, values)):
+            raise self.error(f"curve: values: expected at least two numbers, got {values!r}")
+        if any(later <= earlier for earlier, later in zip(values, values[1:], strict=False)):
+            raise self.error("curve: values: have to rise")
+        return Curve(str(found["key"]), tuple(values), str(found["label"] or found["key"]))
+
+
+def _is_score(name: Any) -> bool:
+    task, slash, score = name.partition("/") if isinstance(name, str) else ("", "", "")
+    return task in ("slots", "panoptic") and bool(slash and score)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(float(value))
+    )
