@@ -16,6 +16,7 @@ from torch import nn
 
 from slotseg.engine import checkpoint_files as files
 from slotseg.engine.checkpoint_classes import check_class_counts, leave_class_layers
+from slotseg.engine.checkpoint_teacher import AUTO, check_whose, file_holds, take_weights
 from slotseg.errors import CheckpointError
 from slotseg.weight_files import load_file
 
@@ -67,10 +68,16 @@ class SlotSegCheckpointer(DetectionCheckpointer):
         self._write(name, {**states, **extra})
         self.tag_last_checkpoint(f"{name}.pth")
 
-    def save_weights(self, name: str, **extra: Any) -> None:
-        """Save the model alone, for inference; ``resume`` does not look at it."""
+    def save_weights(self, name: str, *, model: nn.Module | None = None, **extra: Any) -> None:
+        """Save the model alone, for inference; ``resume`` does not look at it.
+
+        Args:
+            name: as in :meth:`save`.
+            model: another one of the same architecture to save in its place, such as its teacher.
+            extra: what else is to be in the file.
+        """
         if self.save_dir and self.save_to_disk:
-            self._write(name, extra)
+            self._write(name, extra, model)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Let ``resume`` take this file of ``save_dir`` from now on."""
@@ -111,7 +118,12 @@ class SlotSegCheckpointer(DetectionCheckpointer):
         return ""
 
     def load(
-        self, path: str, checkpointables: Iterable[str] | None = None, *, strict: bool = False
+        self,
+        path: str,
+        checkpointables: Iterable[str] | None = None,
+        *,
+        strict: bool = False,
+        weights_of: str = AUTO,
     ) -> dict[str, Any]:
         """Load weights and, if asked, the other states.
 
@@ -120,6 +132,9 @@ class SlotSegCheckpointer(DetectionCheckpointer):
             checkpointables: names of the states to load; None: all of them, and all must be there.
             strict: weights must match key by key. Otherwise keys that only one side has are
                 reported and left alone, as when a trained backbone goes into a new model.
+            weights_of: "teacher", "student" or "auto", see ``TEST.WEIGHTS_OF``. Where all states
+                are loaded the model's weights are always the student's, since the teacher is one
+                of the states.
 
         Returns:
             What else is in the file.
@@ -127,14 +142,15 @@ class SlotSegCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError: see :func:`slotseg.weight_files.load_file`; different
                 shapes, or numbers of classes; missing keys where they must be there; not one
-                common key.
+                common key; no weights of the one that was asked for.
+            ConfigError: nobody is called ``weights_of``.
         """
         if not path:
             _logger.info("No checkpoint given: the model starts from its initialisation")
             return {}
         _logger.info(f"Loading {path}")
         data = load_file(path, trust_pickle=self.trust_pickle)
-        return self._apply(data, path, checkpointables, strict=strict)
+        return self._apply(data, path, checkpointables, strict=strict, weights_of=weights_of)
 
     def resume(self) -> dict[str, Any]:
         """Load the last checkpoint with all states.
@@ -162,9 +178,9 @@ class SlotSegCheckpointer(DetectionCheckpointer):
             return self.resume()
         return self.load(path, checkpointables=[])
 
-    def _write(self, name: str, states: Mapping[str, Any]) -> None:
+    def _write(self, name: str, states: Mapping[str, Any], model: nn.Module | None = None) -> None:
         path = os.path.join(self.save_dir, f"{name}.pth")
-        data = {"model": self.model.state_dict(), **states}
+        data = {"model": (self.model if model is None else model).state_dict(), **states}
         PathManager.mkdirs(self.save_dir)
         files.save_file(files.plain(data), path)
         _logger.info(f"Saved {path}")
@@ -176,8 +192,13 @@ class SlotSegCheckpointer(DetectionCheckpointer):
         checkpointables: Iterable[str] | None,
         *,
         strict: bool,
+        weights_of: str = AUTO,
     ) -> dict[str, Any]:
-        self._load_weights(data, path, strict=strict or checkpointables is None)
+        if checkpointables is None:
+            strict, weights = True, data.pop("model")
+        else:
+            weights = take_weights(data, weights_of, path)
+        self._load_weights(weights, data, path, strict=strict)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key not in data:
                 raise CheckpointError(
@@ -195,8 +216,9 @@ class SlotSegCheckpointer(DetectionCheckpointer):
                 f"{path}: its {key} does not fit this configuration ({str(error).splitlines()[0]})"
             ) from error
 
-    def _load_weights(self, data: dict[str, Any], path: str, *, strict: bool) -> None:
-        weights = data.pop("model")
+    def _load_weights(
+        self, weights: dict[str, Any], data: dict[str, Any], path: str, *, strict: bool
+    ) -> None:
         if not all(isinstance(key, str) for key in weights):
             raise CheckpointError(f"{path}: holds no state dict of a model")
         self._convert_ndarray_to_tensor(weights)
@@ -250,23 +272,40 @@ class SlotSegCheckpointer(DetectionCheckpointer):
             _logger.warning(f"{path}: has unknown {_few(unknown, 'keys')}; these are ignored")
 
 
-def load_weights(model: nn.Module, path: str, *, trust_pickle: bool = False) -> None:
+def load_weights(
+    model: nn.Module, path: str, *, trust_pickle: bool = False, weights_of: str = AUTO
+) -> None:
     """Load a trained model for inference: every key must match.
+
+    Args:
+        model: its weights are replaced.
+        path: see :meth:`SlotSegCheckpointer.load`.
+        trust_pickle: ``MODEL.TRUST_PICKLE``.
+        weights_of: ``TEST.WEIGHTS_OF``.
 
     Raises:
         CheckpointError: see :meth:`SlotSegCheckpointer.load`.
+        ConfigError: nobody is called ``weights_of``.
     """
-    SlotSegCheckpointer(model, trust_pickle=trust_pickle).load(path, [], strict=True)
+    checkpointer = SlotSegCheckpointer(model, trust_pickle=trust_pickle)
+    checkpointer.load(path, [], strict=True, weights_of=weights_of)
 
 
-def find_trained_weights(output_dir: str) -> str:
+def find_trained_weights(output_dir: str, weights_of: str = AUTO) -> str:
     """The checkpoint of a run to evaluate: the best one, or else the last.
+
+    Args:
+        output_dir: of the run.
+        weights_of: ``TEST.WEIGHTS_OF``. A best checkpoint that does not hold these weights is
+            passed over.
 
     Raises:
         CheckpointError: the folder holds none.
+        ConfigError: nobody is called ``weights_of``.
     """
+    check_whose(weights_of)
     best = os.path.join(output_dir, f"{BEST}.pth")
-    if PathManager.isfile(best):
+    if PathManager.isfile(best) and file_holds(best, weights_of):
         return best
     last = SlotSegCheckpointer(nn.Module(), output_dir).get_checkpoint_file()
     if not last:
@@ -285,11 +324,12 @@ def weights_for_inference(cfg: CfgNode) -> str:
 
     Raises:
         CheckpointError: there are no weights at all.
+        ConfigError: ``TEST.WEIGHTS_OF`` is unknown.
     """
     if cfg.MODEL.WEIGHTS:
         return cfg.MODEL.WEIGHTS
     try:
-        return find_trained_weights(cfg.OUTPUT_DIR)
+        return find_trained_weights(cfg.OUTPUT_DIR, cfg.TEST.WEIGHTS_OF)
     except CheckpointError:
         has_run = SlotSegCheckpointer(nn.Module(), cfg.OUTPUT_DIR).has_checkpoint()
         if cfg.MODEL.HUGGINGFACE.PRETRAINED and not has_run:

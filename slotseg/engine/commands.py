@@ -58,7 +58,8 @@ def train(cfg: CfgNode, *, resume: bool = False) -> Results:
 
 def evaluate_weights(cfg: CfgNode) -> Results:
     """Score ``MODEL.WEIGHTS``, or the best checkpoint in ``OUTPUT_DIR``, or the last one; a model
-    that loads weights by itself (``MODEL.HUGGINGFACE.PRETRAINED``) needs none of these.
+    that loads weights by itself (``MODEL.HUGGINGFACE.PRETRAINED``) needs none of these. Of a run
+    with a teacher it is the teacher that is scored, unless ``TEST.WEIGHTS_OF`` is "student".
 
     Prints a table and writes ``OUTPUT_DIR/eval_only/results.json``; a run's own results stay.
 
@@ -74,7 +75,9 @@ def evaluate_weights(cfg: CfgNode) -> Results:
     cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, EVAL_ONLY_FOLDER)
     cfg.freeze()
     model = Trainer.build_model(cfg)
-    load_weights(model, weights, trust_pickle=cfg.MODEL.TRUST_PICKLE)
+    load_weights(
+        model, weights, trust_pickle=cfg.MODEL.TRUST_PICKLE, weights_of=cfg.TEST.WEIGHTS_OF
+    )
     results = Trainer.test(cfg, model)
     if comm.is_main_process():
         print(format_results(results))

@@ -64,8 +64,9 @@ class Predictor:
     drawn from ``cfg.SEED`` for every image anew, so that an image always gets the same segments.
 
     Args:
-        cfg: ``MODEL.WEIGHTS`` are loaded; empty keeps the random initialisation. A device that
-            is not there is replaced by the CPU.
+        cfg: ``MODEL.WEIGHTS`` are loaded (``TEST.WEIGHTS_OF`` says whose, where there is a
+            teacher); empty keeps the random initialisation. A device that is not there is replaced
+            by the CPU.
 
     Raises:
         CheckpointError: weights that cannot be loaded, or are of another model.
@@ -83,7 +84,12 @@ class Predictor:
         # After the model, which has the training set's classes read where only its file names them.
         self._metadata = _class_metadata((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
         if cfg.MODEL.WEIGHTS:
-            load_weights(self.model, cfg.MODEL.WEIGHTS, trust_pickle=cfg.MODEL.TRUST_PICKLE)
+            load_weights(
+                self.model,
+                cfg.MODEL.WEIGHTS,
+                trust_pickle=cfg.MODEL.TRUST_PICKLE,
+                weights_of=cfg.TEST.WEIGHTS_OF,
+            )
 
     def __call__(self, image: np.ndarray, image_format: str = "BGR") -> dict[str, Any]:
         """Segment one image.

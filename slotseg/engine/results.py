@@ -9,11 +9,14 @@ from typing import Any
 
 from tabulate import tabulate
 
+from slotseg.engine.checkpoint_teacher import STUDENT
 from slotseg.evaluation.quality_table import PANOPTIC, QUALITIES, percent_text, quality_table
 from slotseg.files import write_atomically
 
 RESULTS_FILE = "results.json"
 EVAL_ONLY_FOLDER = "eval_only"
+# Tasks with a table of their own, and what its title says of whose scores they are.
+_PANOPTIC_TASKS = {PANOPTIC: "", f"{STUDENT}/{PANOPTIC}": ", student"}
 
 Results = dict[str, dict[str, dict[str, float]]]
 
@@ -37,12 +40,13 @@ def flatten_results(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 def format_results(results: Results) -> str:
     """Tables for a terminal: panoptic quality set by set, all other scores in one."""
     parts = [
-        _panoptic_table(name, tasks[PANOPTIC])
+        _panoptic_table(f"{name}{whose}", tasks[task])
         for name, tasks in results.items()
-        if PANOPTIC in tasks
+        for task, whose in _PANOPTIC_TASKS.items()
+        if task in tasks
     ]
     others = {
-        name: {task: scores for task, scores in tasks.items() if task != PANOPTIC}
+        name: {task: scores for task, scores in tasks.items() if task not in _PANOPTIC_TASKS}
         for name, tasks in results.items()
     }
     others = {name: tasks for name, tasks in others.items() if tasks}

@@ -30,6 +30,7 @@ from slotseg.data.mixing import build_mixing
 from slotseg.engine import hooks
 from slotseg.engine.checkpoint import SlotSegCheckpointer
 from slotseg.engine.checkpoint_files import remove_partial_files
+from slotseg.engine.checkpoint_teacher import TEACHER
 from slotseg.engine.config_changes import config_changes
 from slotseg.engine.evaluators import INFERENCE_FOLDER, build_evaluator
 from slotseg.engine.feature_cache import check_weights
@@ -39,6 +40,7 @@ from slotseg.engine.hooks.progress_bar import terminal_is_watched
 from slotseg.engine.hooks.slot_monitor import MONITOR_FILE
 from slotseg.engine.inference import evaluate
 from slotseg.engine.lr_schedule import IterationLR, build_lr_schedule
+from slotseg.engine.mean_teacher import build_teacher
 from slotseg.engine.nonfinite import stop_training
 from slotseg.engine.optimizer import build_optimizer
 from slotseg.engine.parallel import without_exchange, wrap_distributed
@@ -48,6 +50,7 @@ from slotseg.engine.rng import forked_rng, get_rng_state, seed_all, set_rng_stat
 from slotseg.engine.unsupervised import with_clusters
 from slotseg.engine.writers import METRICS_FILE, build_writers
 from slotseg.errors import CheckpointError
+from slotseg.semi import PseudoLabeller
 
 _WRITE_PERIOD = 20
 
@@ -81,7 +84,9 @@ class Trainer(TrainerBase):
         self.optimizer = self.build_optimizer(cfg, self.plain_model)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         self.grad_scaler = build_grad_scaler(cfg, self.device)
-        self._autocast = build_autocast(cfg, self.device)
+        self.autocast = build_autocast(cfg, self.device)
+        # After the wrapper, which gives every process the weights of the first.
+        self.teacher = build_teacher(cfg, self.plain_model, self.build_model)
         self._clip_gradients = build_gradient_clipper(cfg)
         self._parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
         self.checkpointer = SlotSegCheckpointer(
@@ -91,6 +96,7 @@ class Trainer(TrainerBase):
             optimizer=self.optimizer,
             scheduler=self.scheduler,
             trainer=weakref.proxy(self),
+            **({} if self.teacher is None else {TEACHER: self.teacher}),
         )
         # Scores of the last evaluation, and the iteration after which it was made.
         self.results: Results = {}
@@ -143,6 +149,13 @@ class Trainer(TrainerBase):
         return build_evaluator(cfg, dataset_name)
 
     @classmethod
+    def build_labeller(cls, cfg: CfgNode) -> hooks.Labeller | None:
+        """What labels unlabelled images, where there are any; see
+        :class:`slotseg.semi.PseudoLabeller`.
+        """
+        return PseudoLabeller(cfg) if cfg.SEMI.IMS_PER_BATCH > 0 else None
+
+    @classmethod
     def test(
         cls,
         cfg: CfgNode,
@@ -180,11 +193,15 @@ class Trainer(TrainerBase):
         return [
             hooks.RunRecord(checkpoint.is_due),
             IterationTimer(),
+            self._mean_teacher_hook(),
             hooks.Mixing(mixing) if mixing else None,
+            self._curriculum_hook(),
             hooks.SlotMonitor(cfg, self._period(cfg.SLOT_MONITOR.PERIOD, 1)),
             hooks.ExamplePictures(cfg, self._period(cfg.PICTURES.PERIOD, 1)),
             hooks.Evaluation(
-                self._period(cfg.TEST.EVAL_PERIOD, cfg.TEST.EVAL_EPOCHS), max(cfg.SEED, 0)
+                self._period(cfg.TEST.EVAL_PERIOD, cfg.TEST.EVAL_EPOCHS),
+                max(cfg.SEED, 0),
+                with_student=cfg.MEAN_TEACHER.EVALUATE_STUDENT,
             ),
             hooks.BestCheckpoint(cfg.TEST.BEST_METRIC),
             hooks.ProgressBar() if main and terminal_is_watched() else None,
@@ -209,7 +226,11 @@ class Trainer(TrainerBase):
         """
         self._resumed_rng = None
         if not self.checkpointer.has_checkpoint():
-            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            self.checkpointer.load(
+                self.cfg.MODEL.WEIGHTS,
+                checkpointables=[],
+                weights_of=self.cfg.TEST.WEIGHTS_OF,
+            )
         elif resume:
             extra = self.checkpointer.resume()
             self.start_iter = self.iter + 1
@@ -240,7 +261,7 @@ class Trainer(TrainerBase):
             try:
                 self.before_train()
                 if self.start_iter < self.max_iter:
-                    self._batch_source = self._open_data()
+                    self.reopen_data()
                     self._restore_rng()
                 for iteration in range(self.start_iter, self.max_iter):
                     self.iter = iteration
@@ -252,6 +273,15 @@ class Trainer(TrainerBase):
                 self._batch_source = None
                 self.after_train()
         return self.results
+
+    def reopen_data(self) -> None:
+        """Draw the batches from the current iteration on anew, this one included.
+
+        For hooks that change the order of the data, before the batch of an iteration is drawn.
+        """
+        # Its workers end before the next ones start.
+        self._batch_source = None
+        self._batch_source = self._open_data()
 
     def run_step(self) -> None:
         """One iteration; see the class."""
@@ -292,7 +322,7 @@ class Trainer(TrainerBase):
         for prefix, images, weight in parts:
             last = len(totals) == len(parts) - 1
             with nullcontext() if last else without_exchange(self.model):
-                with self._autocast():
+                with self.autocast():
                     losses = self.model(images)
                     totals.append(weight * sum(losses.values()))
                 self.grad_scaler.scale(totals[-1]).backward()
@@ -350,6 +380,28 @@ class Trainer(TrainerBase):
 
     # ----- details
 
+    @property
+    def shipped_model(self) -> nn.Module:
+        """The model that is scored and kept: the teacher, or lacking one the trained model."""
+        return self.plain_model if self.teacher is None else self.teacher.model
+
+    def _mean_teacher_hook(self) -> HookBase | None:
+        cfg = self.cfg
+        if self.teacher is not None:
+            return hooks.MeanTeacher(self.teacher, self.build_labeller(cfg), max(cfg.SEED, 0))
+        if cfg.SEMI.IMS_PER_BATCH > 0:
+            self.logger.warning(
+                "SEMI.IMS_PER_BATCH: unlabelled images are read, but nobody labels them; set "
+                "MEAN_TEACHER.ENABLED True, or IMS_PER_BATCH 0"
+            )
+        return None
+
+    def _curriculum_hook(self) -> HookBase | None:
+        node = self.cfg.CURRICULUM
+        if not node.DIFFICULTY:
+            return None
+        return hooks.Curriculum(self.cfg, self._period(node.PERIOD, node.EPOCHS))
+
     @cached_property
     def iterations_per_epoch(self) -> int:
         """Iterations in which the training set is seen once."""
@@ -370,7 +422,11 @@ class Trainer(TrainerBase):
     def _open_data(self) -> Iterator[TrainingBatch | list[dict[str, Any]]]:
         # Opening a loader draws from torch's generator, how often depends on where the run starts.
         with forked_rng(max(self.cfg.SEED, 0)):
-            return iter(self.build_train_loader(self.cfg, self.start_iter))
+            loader = self.build_train_loader(self.cfg, self.iter)
+            for hook in self._hooks:
+                if hasattr(hook, "after_open"):
+                    hook.after_open(loader)
+            return iter(loader)
 
     def _restore_rng(self) -> None:
         if self._resumed_rng is None:

@@ -3,6 +3,7 @@
 from slotseg.engine.hooks.best_checkpoint import BestCheckpoint
 from slotseg.engine.hooks.evaluation import Evaluation
 from slotseg.engine.hooks.example_pictures import ExamplePictures
+from slotseg.engine.hooks.mean_teacher import Labeller, MeanTeacher
 from slotseg.engine.hooks.metric_writer import MetricWriter
 from slotseg.engine.hooks.mixing import Mixing
 from slotseg.engine.hooks.periodic_checkpoint import PeriodicCheckpoint
@@ -14,6 +15,8 @@ __all__ = [
     "BestCheckpoint",
     "Evaluation",
     "ExamplePictures",
+    "Labeller",
+    "MeanTeacher",
     "MetricWriter",
     "Mixing",
     "PeriodicCheckpoint",

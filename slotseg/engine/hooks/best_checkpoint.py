@@ -10,6 +10,7 @@ from detectron2.engine.train_loop import HookBase
 from detectron2.utils import comm
 
 from slotseg.engine.checkpoint import BEST
+from slotseg.engine.checkpoint_teacher import STUDENT, TEACHER
 from slotseg.engine.results import flatten_results
 
 _logger = logging.getLogger(__name__)
@@ -19,7 +20,9 @@ class BestCheckpoint(HookBase):
     """After each evaluation saves ``model_best.pth`` if ``metric`` rose above its best so far.
 
     The best value is part of the training state, so that a resumed run does not replace a better
-    model by its first one. The file holds weights, the score and the config, no optimiser.
+    model by its first one. The file holds weights, the score and the config, no optimiser. With a
+    teacher they are the teacher's, which is the model that is scored; the student's only for a
+    metric ``student/...``.
 
     Args:
         metric: name of a score of the first test set, such as ``slots/ARI``; higher is better.
@@ -47,8 +50,11 @@ class BestCheckpoint(HookBase):
             return
         self._value, self._iteration = value, trainer.iter
         _logger.info(f"Best {self._metric} so far: {value:.4f} (iteration {trainer.iter + 1})")
+        of_student = trainer.teacher is None or self._metric.startswith(f"{STUDENT}/")
         trainer.checkpointer.save_weights(
             BEST,
+            model=trainer.plain_model if of_student else trainer.teacher.model,
+            weights_of=STUDENT if of_student else TEACHER,
             iteration=trainer.iter,
             best={"metric": self._metric, "value": value},
             **trainer.provenance(),

@@ -11,14 +11,24 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from slotseg.engine.checkpoint_teacher import STUDENT
 from slotseg.engine.hooks.schedule import is_due
 from slotseg.engine.inference import inference_mode
-from slotseg.engine.results import RESULTS_FILE, flatten_results, format_results, write_results
+from slotseg.engine.results import (
+    RESULTS_FILE,
+    Results,
+    flatten_results,
+    format_results,
+    write_results,
+)
 from slotseg.engine.rng import forked_rng
 
 
 class Evaluation(HookBase):
     """Runs the trainer's ``test`` every ``period`` iterations and after the last one.
+
+    With a teacher that is the model that is scored, and the student, if wanted, besides: its scores
+    are named ``student/<score>``.
 
     It draws its randomness from a generator of its own, so that the weights do not depend on
     whether or how often they are scored. ``results.json`` is written once training is complete;
@@ -27,11 +37,13 @@ class Evaluation(HookBase):
     Args:
         period: iterations; 0: only at the end.
         seed: for randomness in inference (sampled initial slots).
+        with_student: score a student besides its teacher.
     """
 
-    def __init__(self, period: int, seed: int) -> None:
+    def __init__(self, period: int, seed: int, *, with_student: bool = True) -> None:
         self._period = period
         self._seed = seed
+        self._with_student = with_student
 
     def before_train(self) -> None:
         trainer = self.trainer
@@ -67,8 +79,15 @@ class Evaluation(HookBase):
             evaluator.process(batch, model(batch))
 
     def _evaluate(self) -> None:
-        with forked_rng(self._seed):
-            self.trainer.results = self.trainer.test(self.trainer.cfg, self.trainer.plain_model)
+        # The files that an evaluation leaves are to be those of the model that is shipped.
+        of_student: Results = {}
+        if self._with_student and self.trainer.teacher is not None:
+            self.trainer.logger.info("Scoring the student, then its teacher")
+            of_student = self._score(self.trainer.plain_model)
+        results = self._score(self.trainer.shipped_model)
+        for name, tasks in of_student.items():
+            results[name] |= {f"{STUDENT}/{task}": scores for task, scores in tasks.items()}
+        self.trainer.results = results
         # The slowest rank sets the pace; nobody runs ahead into the next step's collectives.
         comm.synchronize()
         if comm.is_main_process() and self.trainer.results:
@@ -76,6 +95,10 @@ class Evaluation(HookBase):
                 f"Scores after {self.trainer.steps_done} iterations:\n"
                 + format_results(self.trainer.results)
             )
+
+    def _score(self, model: nn.Module) -> Results:
+        with forked_rng(self._seed):
+            return self.trainer.test(self.trainer.cfg, model)
 
     def _log_scalars(self) -> None:
         results = self.trainer.results
