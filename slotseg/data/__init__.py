@@ -23,6 +23,7 @@ from slotseg.data.mapper import SceneMapper
 from slotseg.data.mappers import MAPPERS, build_mapper
 from slotseg.data.panoptic_mapper import PanopticMapper
 from slotseg.data.scene_folder import SceneWriter, is_complete, load_scenes
+from slotseg.data.views import ViewRelation
 
 register_all()
 
@@ -32,6 +33,7 @@ __all__ = [
     "SceneMapper",
     "SceneWriter",
     "TrainingBatch",
+    "ViewRelation",
     "build_mapper",
     "build_survey_loader",
     "build_test_loader",

@@ -40,10 +40,7 @@ def read_image(path: str, image_format: str = "RGB") -> np.ndarray:
     """
     check_format(image_format)
     image = _open(path)
-    if image.mode not in _IMAGE_MODES:
-        raise DatasetError(
-            f"{path}: pixels of type {image.mode}, expected 8 bits a channel; convert the image"
-        )
+    _check_mode(path, image)
     # Cameras store turned pictures with a note how to turn them back. Pillow copies an image also
     # where there is nothing to turn or to convert, 6 MB of a street scene.
     if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
@@ -73,18 +70,24 @@ def read_mask(path: str) -> np.ndarray:
     return np.asarray(image)
 
 
+def check_header(path: str) -> None:
+    """Raise a DatasetError where :func:`read_image` would, as far as the file's header tells."""
+    _check_mode(path, _open(path, decode=False))
+
+
 def check_format(image_format: str) -> None:
     """Raise a ConfigError unless ``image_format`` is one that images can be read in."""
     if image_format not in FORMATS:
         raise ConfigError(f"INPUT.FORMAT is {image_format!r}, expected one of {', '.join(FORMATS)}")
 
 
-def _open(path: str) -> Image.Image:
-    """The decoded file, in whatever mode it has."""
+def _open(path: str, decode: bool = True) -> Image.Image:
+    """The file, in whatever mode it has, with its pixels or (closed) without."""
     try:
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
             _check_size(path, image)
-            image.load()
+            if decode:
+                image.load()
             return image
     except (MemoryError, DatasetError):
         raise
@@ -99,6 +102,13 @@ def _open(path: str) -> Image.Image:
             f"{path}: cannot be read as an image ({_reason(error)}); it is damaged or cut "
             "short: make or download it again"
         ) from error
+
+
+def _check_mode(path: str, image: Image.Image) -> None:
+    if image.mode not in _IMAGE_MODES:
+        raise DatasetError(
+            f"{path}: pixels of type {image.mode}, expected 8 bits a channel; convert the image"
+        )
 
 
 def _check_size(path: str, image: Image.Image) -> None:

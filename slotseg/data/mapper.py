@@ -57,7 +57,7 @@ class SceneMapper:
         check_format(image_format)
         self.is_train = is_train
         self.image_format = image_format
-        self.crop_window = _check_window(crop_window) if crop_window else None
+        self.crop_window = check_window(crop_window) if crop_window else None
         random = [*color, *flip_augmentation(random_flip)]
         self.augmentations = T.AugmentationList(
             [T.Resize(check_size(image_size)), *(random if is_train else [])]
@@ -177,7 +177,8 @@ def _check_mask(mask: np.ndarray, image: np.ndarray, dataset_dict: dict[str, Any
         )
 
 
-def _check_window(window: tuple[int, ...]) -> tuple[int, int, int, int]:
+def check_window(window: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """``INPUT.CROP_WINDOW`` if it is a window, else a ConfigError that names the key."""
     if len(window) != 4 or not all(isinstance(edge, int) for edge in window):
         raise ConfigError(
             f"INPUT.CROP_WINDOW is {window}, expected (top, left, bottom, right) in pixels, or ()"
