@@ -64,7 +64,8 @@ def panoptic_inference(
     Returns:
         Segment ids ``[height, width]`` int32, 0 for nothing and otherwise 1, 2, ... without gaps,
         and the segments in this order: ``id``, ``category_id`` (the class), ``isthing``, ``area``
-        in pixels and ``score``, the class probability (of several merged queries the highest).
+        in pixels, ``score``, the class probability (of several merged queries the highest), and
+        ``confidence``, the mean over its pixels of class probability times mask.
     """
     if class_probs.shape[1] != len(is_thing) + 1:
         raise ValueError(
@@ -86,6 +87,7 @@ def panoptic_inference(
         won.tolist(),
         areas.tolist(),
         found.areas.tolist(),
+        found.mean_strength().tolist(),
         is_thing,
         overlap_threshold,
         min_area,
@@ -100,6 +102,7 @@ def _merge(
     won: list[int],
     areas: list[int],
     mask_areas: list[int],
+    strengths: list[float],
     is_thing: Sequence[bool],
     overlap_threshold: float,
     min_area: int,
@@ -120,10 +123,13 @@ def _merge(
                 "isthing": bool(is_thing[category]),
                 "area": 0,
                 "score": 0.0,
+                "confidence": 0.0,
             }
             segments_info.append(segment)
             if not is_thing[category]:
                 stuff[category] = segment
+        share = areas[query] / (segment["area"] + areas[query])
+        segment["confidence"] += share * (strengths[query] - segment["confidence"])
         segment["area"] += areas[query]
         segment["score"] = max(segment["score"], scores[query])
         id_of_query[query] = segment["id"]

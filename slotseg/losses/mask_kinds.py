@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from torch import Tensor
@@ -10,6 +11,21 @@ from torch import Tensor
 def are_independent(cfg: CfgNode) -> bool:
     """Whether every mask is a sigmoid for itself rather than a share of a softmax over slots."""
     return cfg.MODEL.MASK_ACTIVATION == "sigmoid"
+
+
+def pixel_classes(mask_logits: Tensor, class_logits: Tensor, independent: bool) -> Tensor:
+    """What every pixel is, ``sum_k p(c | slot k) mask_k``.
+
+    Args:
+        mask_logits: ``[B, K, h, w]``.
+        class_logits: ``[B, K, C + 1]``, the last "no object".
+        independent: as of :func:`log_shares`.
+
+    Returns:
+        ``[B, C + 1, h, w]`` float32; sums to 1 over the classes and "no object".
+    """
+    shares = log_shares(mask_logits, independent).exp()
+    return torch.einsum("bkc,bkhw->bchw", class_logits.float().softmax(dim=2), shares)
 
 
 def mask_values(mask_logits: Tensor, independent: bool) -> Tensor:

@@ -12,7 +12,7 @@ from slotseg.errors import ConfigError, DatasetError
 from slotseg.losses.base import WeightedLoss
 from slotseg.losses.classes import check_categories
 from slotseg.losses.coverage import coverage_of, shares_of_classes
-from slotseg.losses.mask_kinds import are_independent, log_shares
+from slotseg.losses.mask_kinds import are_independent, pixel_classes
 from slotseg.losses.step import Prediction, TrainingStep
 from slotseg.losses.training_log import log_scalar, training_iteration
 from slotseg.losses.views import ViewSpec
@@ -130,9 +130,9 @@ class UncertaintyLoss(WeightedLoss):
 
     def class_map(self, prediction: Prediction) -> Tensor:
         """``[B, C + 1, h, w]``, the classes of every pixel; they sum to 1, the last "no object"."""
-        masks = log_shares(prediction.mask_logits, self.independent_masks).exp()
-        classes = prediction.class_logits.float().softmax(dim=2)
-        return torch.einsum("bkc,bkhw->bchw", classes, masks)
+        return pixel_classes(
+            prediction.mask_logits, prediction.class_logits, self.independent_masks
+        )
 
     def current_threshold(self) -> float:
         """The threshold at this iteration of the training."""

@@ -16,6 +16,7 @@ from slotseg.decoders import build_decoders, decode_iterations
 from slotseg.errors import ConfigError, DatasetError
 from slotseg.heads import build_head
 from slotseg.losses import Prediction, Seen, TrainingStep, build_losses, build_weighting
+from slotseg.losses.mask_kinds import log_shares, pixel_classes
 from slotseg.meta_arch.images import stack_images
 from slotseg.meta_arch.truth import paint
 from slotseg.ops.competition import compete
@@ -142,6 +143,8 @@ class SlotSeg(nn.Module):
                 * ``height``, ``width``: size of the wanted output, default (H, W);
                 * ``cached_features``: maps of a frozen backbone by name, ``[C, h, w]`` float16, as
                   the loader adds them with ``MODEL.VIT.CACHE``;
+                * ``want_pixel_probs``: bool, whether the result should tell what every pixel is
+                  (inference only, default False);
                 * ``file_name``: for messages.
 
         Returns:
@@ -149,12 +152,15 @@ class SlotSeg(nn.Module):
 
             * ``panoptic_seg``: ``[height, width]`` int32 segment ids, 0 for nothing, and
               ``segments_info``, a list of dicts with ``id``, ``category_id``, ``isthing`` and
-              ``area`` in pixels. Without a head every pixel goes to the slot with the highest mask
-              there, duplicates left out, and every slot is a segment, with ``id`` = slot + 1,
-              ``category_id`` 0 and ``slot``; with one see
-              :func:`slotseg.heads.panoptic_inference`;
+              ``area`` in pixels and ``confidence`` in 0..1. Without a head every pixel goes to the
+              slot with the highest mask there, duplicates left out, and every slot is a segment,
+              with ``id`` = slot + 1, ``category_id`` 0, ``slot``, and the mean of its mask as
+              confidence; with one see :func:`slotseg.heads.panoptic_inference`;
             * with a head, if ``MODEL.HEAD.OUTPUTS`` names them: ``sem_seg``, ``[C, height, width]``
               float32, and ``instances``, Detectron2's;
+            * on request ``pixel_probs``: float32 at the resolution of the masks, how probable every
+              pixel's classes and "no object" are, ``[C + 1, h, w]``, or without a head its slots,
+              ``[K, h, w]``; they sum to 1;
             * ``slots``: ``[K, D]`` float32;
             * ``slot_masks``: ``[K, h, w]`` float32 in 0..1, of the first decoder: a softmax over K,
               or with ``MODEL.MASK_ACTIVATION`` "sigmoid" independent of each other;
@@ -264,6 +270,9 @@ class SlotSeg(nn.Module):
             }
             for i, size in enumerate(sizes)
         ]
+        for i, x in enumerate(batched_inputs):
+            if x.get("want_pixel_probs", False):
+                outputs[i]["pixel_probs"] = self._pixel_probs(seen.prediction, i)
         made = [d.reconstruction for d in seen.decoded if d.reconstruction is not None]
         if made:
             size = batched_inputs[0]["image"].shape[-2:]
@@ -272,6 +281,13 @@ class SlotSeg(nn.Module):
             for output, image in zip(outputs, drawn, strict=True):
                 output["reconstruction"] = image
         return outputs
+
+    def _pixel_probs(self, prediction: Prediction, image: int) -> Tensor:
+        masks = prediction.mask_logits[image : image + 1]
+        if prediction.class_logits is None:
+            return log_shares(masks, self.independent_masks).exp()[0]
+        classes = prediction.class_logits[image : image + 1]
+        return pixel_classes(masks, classes, self.independent_masks)[0]
 
     def _kept_slots(self, masks: Tensor) -> Tensor:
         if self.mask_nms_iou < 1.0:
@@ -310,11 +326,21 @@ def _segments(
     Returns:
         Ids ``[height, width]`` int32 and the segments.
     """
-    winner = kept[compete(masks[kept], size).winner]
-    areas = torch.bincount(winner.flatten(), minlength=masks.shape[0]).tolist()
+    found = compete(masks[kept], size)
+    winner = kept[found.winner]
+    areas = torch.bincount(found.winner.flatten(), minlength=len(kept))
     segments_info = [
-        {"id": slot + 1, "category_id": 0, "isthing": True, "area": area, "slot": slot}
-        for slot, area in enumerate(areas)
+        {
+            "id": slot + 1,
+            "category_id": 0,
+            "isthing": True,
+            "area": area,
+            "slot": slot,
+            "confidence": confidence,
+        }
+        for slot, area, confidence in zip(
+            kept.tolist(), areas.tolist(), found.mean_strength().tolist(), strict=True
+        )
         if area > 0
     ]
     return (winner + 1).to(torch.int32), segments_info

@@ -22,11 +22,21 @@ class Competition:
         winner: ``[H, W]`` int64, the number of the mask that is strongest there.
         inside: ``[H, W]`` bool, whether that mask reaches the threshold there.
         areas: ``[K]`` int64, the pixels where each mask reaches the threshold, won or not.
+        strength: ``[H, W]`` float32, the winner's score times its mask there.
     """
 
     winner: Tensor
     inside: Tensor
     areas: Tensor
+    strength: Tensor
+
+    def mean_strength(self) -> Tensor:
+        """``[K]`` float64, of every mask over the pixels that it won inside of itself; else 0."""
+        winner = self.winner[self.inside]
+        total = torch.bincount(
+            winner, weights=self.strength[self.inside].double(), minlength=len(self.areas)
+        )
+        return total / torch.bincount(winner, minlength=len(self.areas)).clamp_min(1)
 
 
 @torch.no_grad()
@@ -64,7 +74,7 @@ def compete(
         best = torch.where(better, value, best)
         winner = torch.where(better, first.add_(start), winner)
         inside = torch.where(better, reached, inside)
-    return Competition(winner, inside, torch.cat(areas))
+    return Competition(winner, inside, torch.cat(areas), best)
 
 
 def full_size_chunks(

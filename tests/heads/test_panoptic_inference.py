@@ -28,15 +28,31 @@ def masks(*pictures):
 def test_each_pixel_goes_to_the_best_product_of_class_and_mask():
     ids, segments = panoptic_inference(
         probs((0, 0.9), (1, 0.9)),
-        masks(["9999", "9996"], ["0000", "0009"]),
+        masks(["9992", "9996"], ["0000", "0009"]),
         (2, 4),
         IS_THING,
+        mask_threshold=0.1,
     )
     assert ids.tolist() == [[1, 1, 1, 1], [1, 1, 1, 2]]
     assert ids.dtype == torch.int32
+    score = pytest.approx(0.9)
     assert segments == [
-        {"id": 1, "category_id": 0, "isthing": False, "area": 7, "score": pytest.approx(0.9)},
-        {"id": 2, "category_id": 1, "isthing": True, "area": 1, "score": pytest.approx(0.9)},
+        {
+            "id": 1,
+            "category_id": 0,
+            "isthing": False,
+            "area": 7,
+            "score": score,
+            "confidence": pytest.approx(0.9 * (6 * 0.9 + 0.2) / 7),
+        },
+        {
+            "id": 2,
+            "category_id": 1,
+            "isthing": True,
+            "area": 1,
+            "score": score,
+            "confidence": pytest.approx(0.81),
+        },
     ]
 
 
@@ -91,6 +107,7 @@ def test_stuff_is_one_segment_and_things_are_not():
     assert ids.tolist() == [[1, 2, 1, 3]]
     assert [s["area"] for s in segments] == [2, 1, 1]
     assert segments[0]["score"] == pytest.approx(0.95)
+    assert segments[0]["confidence"] == pytest.approx(0.9 * (0.9 + 0.95) / 2)
 
 
 def test_nothing_confident_gives_an_empty_map():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from slotseg.classes import training_classes
 from slotseg.heads.panoptic_inference import panoptic_inference
 from slotseg.meta_arch.huggingface.network import build_network
 from slotseg.meta_arch.huggingface.targets import mask_targets
+from slotseg.ops.competition import full_size_chunks
 
 # Class logits [B, Q, C + 1] and mask logits [B, Q, h, w] of one layer.
 LayerPrediction = tuple[Tensor, Tensor]
@@ -93,7 +95,9 @@ class HFQueryModel(nn.Module):
             In training a dict of weighted scalar losses: ``loss_cross_entropy``, ``loss_mask`` and
             ``loss_dice`` of the last layer, and the sums over the layers before it as
             ``loss_*_auxiliary``. In inference one dict an image with ``panoptic_seg``, see
-            :func:`panoptic_inference`.
+            :func:`panoptic_inference`, and, where the input's ``want_pixel_probs`` is true,
+            ``pixel_probs``, ``[C + 1, height, width]`` float32: the classes of a pixel and "no
+            object", which sum to 1, from all queries as far as the pixel is in their masks.
 
         Raises:
             DatasetError: training without panoptic truth.
@@ -160,20 +164,36 @@ class HFQueryModel(nn.Module):
             batched_inputs, *prediction, images.image_sizes, strict=True
         ):
             size = (x.get("height", own[0]), x.get("width", own[1]))
-            outputs.append(
-                {
-                    "panoptic_seg": panoptic_inference(
-                        classes.float().softmax(dim=-1),
-                        masks,
-                        size,
-                        self.is_thing,
-                        object_threshold=self.object_threshold,
-                        overlap_threshold=self.overlap_threshold,
-                        upsample=partial(_masks_at, padded=padded, own=tuple(own), size=size),
-                    )
-                }
-            )
+            probs = classes.float().softmax(dim=-1)
+            upsample = partial(_masks_at, padded=padded, own=tuple(own), size=size)
+            output: dict[str, Any] = {
+                "panoptic_seg": panoptic_inference(
+                    probs,
+                    masks,
+                    size,
+                    self.is_thing,
+                    object_threshold=self.object_threshold,
+                    overlap_threshold=self.overlap_threshold,
+                    upsample=upsample,
+                )
+            }
+            if x.get("want_pixel_probs", False):
+                output["pixel_probs"] = _pixel_probs(probs, masks, size, upsample)
+            outputs.append(output)
         return outputs
+
+
+def _pixel_probs(
+    class_probs: Tensor,
+    masks: Tensor,
+    size: tuple[int, int],
+    upsample: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """``sum_q p(c | query) mask_q / sum_q mask_q``, ``[C + 1, height, width]``."""
+    total = class_probs.new_zeros((class_probs.shape[1], *size))
+    for start, full in full_size_chunks(masks, size, upsample):
+        total += torch.einsum("qc,qhw->chw", class_probs[start : start + len(full)], full)
+    return total / total.sum(dim=0).clamp_min(torch.finfo(total.dtype).tiny)
 
 
 def _masks_at(

@@ -12,7 +12,7 @@ from detectron2.projects.panoptic_deeplab import PanopticDeepLab
 
 from slotseg.classes import IGNORE_LABEL
 from slotseg.meta_arch.stock.classes import classes_for
-from slotseg.meta_arch.stock.segments import from_class_and_instance
+from slotseg.meta_arch.stock.segments import add_confidence, from_class_and_instance
 from slotseg.meta_arch.stock.targets import center_targets
 from slotseg.meta_arch.truth import PanopticTruth
 
@@ -81,7 +81,9 @@ class StockPanopticDeepLab(PanopticDeepLab):
 
             * ``panoptic_seg``: ``[height, width]`` int32 segment ids, 0 for nothing, and
               ``segments_info``, see :func:`from_class_and_instance`;
-            * ``sem_seg``: ``[C, height, width]`` float32, logits of the contiguous classes.
+            * ``sem_seg``: ``[C, height, width]`` float32, logits of the contiguous classes;
+            * where the input's ``want_pixel_probs`` is true, their softmax as ``pixel_probs``, and
+              in ``segments_info`` the ``confidence``, the mean of it over a segment's pixels.
 
         Raises:
             DatasetError: training without panoptic truth.
@@ -98,14 +100,21 @@ class StockPanopticDeepLab(PanopticDeepLab):
             )
         outputs = super().forward([_with_size(x) for x in batched_inputs])
         return [
-            {
-                "panoptic_seg": from_class_and_instance(
-                    output["panoptic_seg"][0], _LABEL_DIVISOR, self.classes
-                ),
-                "sem_seg": output["sem_seg"],
-            }
-            for output in outputs
+            self._answer(output, x.get("want_pixel_probs", False))
+            for output, x in zip(outputs, batched_inputs, strict=True)
         ]
+
+    def _answer(self, output: dict[str, Any], want_pixel_probs: bool) -> dict[str, Any]:
+        answer = {
+            "panoptic_seg": from_class_and_instance(
+                output["panoptic_seg"][0], _LABEL_DIVISOR, self.classes
+            ),
+            "sem_seg": output["sem_seg"],
+        }
+        if want_pixel_probs:
+            answer["pixel_probs"] = probs = output["sem_seg"].float().softmax(dim=0)
+            add_confidence(answer["panoptic_seg"], probs, {c: c for c in range(len(probs))})
+        return answer
 
 
 def _with_size(sample: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, PanopticFPN
 
 from slotseg.classes import IGNORE_LABEL, ClassSet
 from slotseg.meta_arch.stock.classes import classes_for
-from slotseg.meta_arch.stock.segments import from_merged_ids
+from slotseg.meta_arch.stock.segments import add_confidence, from_merged_ids
 from slotseg.meta_arch.stock.targets import detection_targets, stuff_targets
 from slotseg.meta_arch.truth import PanopticTruth
 
@@ -63,7 +63,10 @@ class StockPanopticFPN(PanopticFPN):
         Returns:
             In training a dict of scalar losses. In inference one dict an image with
             ``panoptic_seg``: ``[height, width]`` int32 segment ids, 0 for nothing, and
-            ``segments_info`` with contiguous classes, see :func:`from_merged_ids`.
+            ``segments_info`` with contiguous classes, see :func:`from_merged_ids`; where the
+            input's ``want_pixel_probs`` is true also ``pixel_probs``, float32
+            ``[1 + stuff, height, width]``, how probable it is that a pixel is of any thing, or of
+            each stuff class, and the ``confidence`` of stuff, the mean over a segment's pixels.
 
         Raises:
             DatasetError: training without panoptic truth.
@@ -83,9 +86,17 @@ class StockPanopticFPN(PanopticFPN):
         if not do_postprocess:
             return outputs
         return [
-            {"panoptic_seg": from_merged_ids(*output["panoptic_seg"], self.classes)}
-            for output in outputs
+            self._answer(output, x.get("want_pixel_probs", False))
+            for output, x in zip(outputs, batched_inputs, strict=True)
         ]
+
+    def _answer(self, output: dict[str, Any], want_pixel_probs: bool) -> dict[str, Any]:
+        answer = {"panoptic_seg": from_merged_ids(*output["panoptic_seg"], self.classes)}
+        if want_pixel_probs:
+            answer["pixel_probs"] = probs = output["sem_seg"].float().softmax(dim=0)
+            numbers = {c: n for n, c in enumerate(self.classes.stuff, start=1)}
+            add_confidence(answer["panoptic_seg"], probs, numbers)
+        return answer
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Detectron2's normalised, padded batch, in this model's memory order."""

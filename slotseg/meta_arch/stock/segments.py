@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,6 +42,28 @@ def from_merged_ids(
         if entry["area"] > 0:
             found.append(entry)
     return ids, found
+
+
+def add_confidence(
+    segments: PanopticSegments, probs: Tensor, number_of_class: Mapping[int, int]
+) -> PanopticSegments:
+    """Tell how sure the semantic branch is of the segments that have no ``score``.
+
+    Args:
+        segments: ids ``[height, width]`` and the segments.
+        probs: ``[N, height, width]`` of that branch, sum to 1 over N.
+        number_of_class: which of the N a contiguous class is.
+
+    Returns:
+        The same with ``confidence``, the mean probability of its class over a segment's pixels, of
+        segments of these classes.
+    """
+    ids, segments_info = segments
+    told = [s for s in segments_info if "score" not in s and s["category_id"] in number_of_class]
+    for segment in told:
+        sure = probs[number_of_class[segment["category_id"]]][ids == segment["id"]]
+        segment["confidence"] = float(sure.double().mean())
+    return segments
 
 
 def from_class_and_instance(labels: Tensor, divisor: int, classes: ClassSet) -> PanopticSegments:
