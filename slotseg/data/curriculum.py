@@ -39,6 +39,7 @@ class Rankings:
 
     def __init__(self, num_images: int, seed: int) -> None:
         self.num_images = num_images
+        self.seed = seed
         self._keys = random_keys(num_images, seed)
         self._rankings: list[_Ranking] = []
         # Rounds have the same lengths ever after, even when the first ranking is forgotten.
@@ -59,6 +60,11 @@ class Rankings:
         if self._first is None:
             self._first = since
         self._rankings.append(_Ranking(since, values, np.lexsort((self._keys, values))))
+
+    @property
+    def latest(self) -> np.ndarray | None:
+        """The difficulties ``[N]`` that were added last."""
+        return self._rankings[-1].difficulties if self._rankings else None
 
     def at(self, iteration: int) -> _Ranking | None:
         """The ranking that a round follows which begins at ``iteration``; None: there is none.
@@ -129,7 +135,19 @@ class CurriculumOrder(TrainingOrder):
         super().__init__(rankings.num_images, batch_size, seed, start_iter, rank, world_size)
         self.rankings = rankings
         self.pacing = pacing
-        self._round = _Round(0, 0, self._round_size(0))
+        self._round: _Round | None = None
+
+    def copy(self) -> CurriculumOrder:
+        """The same order of the same rankings, to look up iterations while this one is drawn."""
+        return CurriculumOrder(
+            self.rankings,
+            self.pacing,
+            self.batch_size,
+            self.seed,
+            self.start_iter,
+            self.rank,
+            self.world_size,
+        )
 
     def images(self, iteration: int) -> np.ndarray:
         """Indices ``[B]`` of the images that all processes together see at ``iteration``."""
@@ -161,7 +179,7 @@ class CurriculumOrder(TrainingOrder):
     def _round_of(self, number: int) -> _Round:
         """The round that holds sample ``number``; nearly always the last one or the next."""
         current = self._round
-        if number < current.first:
+        if current is None or number < current.first:
             current = _Round(0, 0, self._round_size(0))
         while number >= current.first + current.size:
             first = current.first + current.size

@@ -1,6 +1,7 @@
 """Per-step bookkeeping, one hook a file."""
 
 from slotseg.engine.hooks.best_checkpoint import BestCheckpoint
+from slotseg.engine.hooks.curriculum import Curriculum
 from slotseg.engine.hooks.evaluation import Evaluation
 from slotseg.engine.hooks.example_pictures import ExamplePictures
 from slotseg.engine.hooks.mean_teacher import Labeller, MeanTeacher
@@ -13,6 +14,7 @@ from slotseg.engine.hooks.slot_monitor import SlotMonitor
 
 __all__ = [
     "BestCheckpoint",
+    "Curriculum",
     "Evaluation",
     "ExamplePictures",
     "Labeller",
