@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from slotseg.data.mixing.segments import Remains, SegmentTable, areas, renumber
-
-__all__ = ["Patch", "Remains", "compose"]
+from slotseg.data.mixing.segments import Remains, SegmentTable
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,36 @@ class Patch:
     box: tuple[int, int, int, int]
 
 
+class Source:
+    """An image that patches are taken of.
+
+    Args:
+        sample: a mapped dict with truth; not changed.
+    """
+
+    def __init__(self, sample: dict[str, Any]) -> None:
+        self.sample = sample
+
+    @property
+    def num_segments(self) -> int:
+        """S, the segments that are listed."""
+        return len(self.sample["segment_is_object"])
+
+    @cached_property
+    def areas(self) -> Tensor:
+        """``[S]`` int64, pixels of each segment."""
+        marks = self.sample["segment_map"].flatten() + 1
+        return torch.bincount(marks, minlength=self.num_segments + 1)[1:]
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        """The pixels as Pillow has them."""
+        channels = list(self.sample["image"].cpu().numpy())
+        return Image.fromarray(channels[0] if len(channels) == 1 else cv2.merge(channels))
+
+
 def compose(
-    dicts: Sequence[dict[str, Any]], patches: Sequence[Patch], remains: Remains
+    sources: Sequence[Source], patches: Sequence[Patch], remains: Remains
 ) -> dict[str, Any]:
     """Put patches on each other, the later on top, and join their segments.
 
@@ -43,38 +72,43 @@ def compose(
     void.
 
     Args:
-        dicts: mapped images of a batch with truth, of equal size ``[C, H, W]``; not changed.
+        sources: the images of a batch, of equal size ``[C, H, W]``.
         patches: the first names the image that the result is a version of; together they cover it.
         remains: what is too little to stay a segment; it becomes void.
 
     Returns:
         A mapped dict of that size. Segments that are not seen are not listed. ``mixed_with`` names
         the files of the other images; all else is of the first patch's image.
+
+    Raises:
+        DatasetError: only some of the images have classes.
     """
-    sources = [dicts[patch.source] for patch in patches]
-    first = sources[0]
-    image = torch.empty_like(first["image"])
-    numbers = torch.full_like(first["segment_map"], -1)
-    former, offset = [], 0
-    for patch, source in zip(patches, sources, strict=True):
-        count = len(source["segment_is_object"])
-        segment_map = source["segment_map"]
-        whole = areas(segment_map, count).double()
-        former.append(whole * _enlargement(segment_map, patch.size))
-        seen = _window_of_map(segment_map, patch)
-        area = _inside(numbers, patch.box)
-        area.copy_(torch.where(seen >= 0, seen + offset, seen) if offset else seen)
-        _inside(image, patch.box).copy_(_window_of_image(source["image"], patch))
-        offset += count
-    table = SegmentTable.of(sources, numbers.device)
-    number, entries = table.merge(areas(numbers, offset), torch.cat(former), remains)
-    others = dict.fromkeys(source.get("file_name", "") for source in sources[1:])
+    used = [sources[patch.source] for patch in patches]
+    samples = [source.sample for source in used]
+    image = torch.empty_like(samples[0]["image"])
+    # Every patch's void has a mark of its own in front of those of its segments, so that marks are
+    # counted and replaced without a look at what they stand for.
+    marks = torch.empty_like(samples[0]["segment_map"])
+    place_of_mark, former, next_mark = [], [], 0
+    for patch, source in zip(patches, used, strict=True):
+        seen = _window_of_map(source.sample["segment_map"], patch)
+        _inside(marks, patch.box).copy_(seen + (next_mark + 1))
+        _inside(image, patch.box).copy_(_window_of_image(source, patch))
+        former.append(source.areas.double() * _enlargement(marks, patch.size))
+        place_of_mark.append(torch.arange(source.num_segments) + next_mark + 1)
+        next_mark += source.num_segments + 1
+    places = torch.cat(place_of_mark).to(marks.device)
+    visible = torch.bincount(marks.flatten(), minlength=next_mark)[places]
+    table = SegmentTable.of(samples, marks.device)
+    numbers, entries = table.merge(visible, torch.cat(former), remains)
+    number_of_mark = marks.new_full((next_mark,), -1).index_copy(0, places, numbers)
+    own, *others = (sample.get("file_name", "") for sample in samples)
     return {
-        **first,
+        **samples[0],
         "image": image,
-        "segment_map": renumber(numbers, number),
+        "segment_map": number_of_mark.index_select(0, marks.flatten()).view(marks.shape),
         **entries,
-        "mixed_with": tuple(name for name in others if name != first.get("file_name", "")),
+        "mixed_with": tuple(name for name in dict.fromkeys(others) if name != own),
     }
 
 
@@ -99,20 +133,19 @@ def _window_of_map(segment_map: Tensor, patch: Patch) -> Tensor:
             patch.corner, patch.box[2:], segment_map.shape, patch.size, strict=True
         )
     )
-    return segment_map[rows.unsqueeze(1), columns]
+    return segment_map.index_select(0, rows).index_select(1, columns)
 
 
-def _window_of_image(image: Tensor, patch: Patch) -> Tensor:
-    """Of the image resized bilinearly with antialiasing, as mappers do it."""
-    if patch.size != tuple(image.shape[1:]):
-        image = _resized(image, patch.size)
-    return _inside(image, (*patch.corner, *patch.box[2:]))
-
-
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    # Bytes are resized as bytes on CPUs only.
-    values = image if image.device.type == "cpu" else image.float()
-    resized = F.interpolate(values[None], size, mode="bilinear", antialias=True)[0]
-    return (
-        resized if resized.dtype == image.dtype else resized.round().clamp(0, 255).to(image.dtype)
-    )
+def _window_of_image(source: Source, patch: Patch) -> Tensor:
+    """Of the image resized bilinearly with antialiasing, as mappers do it, ``[C, h, w]`` uint8."""
+    image = source.sample["image"]
+    size, (top, left) = tuple(image.shape[1:]), patch.corner
+    height, width = patch.box[2:]
+    if patch.size == size:
+        return _inside(image, (top, left, height, width))
+    down, across = size[0] / patch.size[0], size[1] / patch.size[1]
+    # Rounding must not carry the window over the edge; Pillow refuses that.
+    bottom, right = min((top + height) * down, size[0]), min((left + width) * across, size[1])
+    box = (left * across, top * down, right, bottom)
+    resized = np.array(source.picture.resize((width, height), Image.BILINEAR, box=box))
+    return torch.from_numpy(resized.reshape(height, width, -1)).permute(2, 0, 1)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from slotseg.data.mixing.compose import Patch, Remains, compose
+from slotseg.data.mixing.compose import Patch, Source, compose
+from slotseg.data.mixing.segments import Remains
 from slotseg.errors import ConfigError, DatasetError
 
 Size = tuple[int, int]
@@ -54,8 +55,9 @@ class Mix(ABC):
         size = _common_size(dicts)
         chosen = rng.random(len(dicts)) < probability
         plans = [self.plan(image, len(dicts), size, rng) for image in range(len(dicts))]
+        sources = [Source(sample) for sample in dicts]
         return [
-            compose(dicts, plan, self.remains) if is_chosen and plan else own
+            compose(sources, plan, self.remains) if is_chosen and plan else own
             for own, plan, is_chosen in zip(dicts, plans, chosen, strict=True)
         ]
 

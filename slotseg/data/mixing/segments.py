@@ -123,22 +123,6 @@ class SegmentTable:
         return number[joined], entries
 
 
-def areas(segment_map: Tensor, count: int) -> Tensor:
-    """``[count]`` int64, pixels of each segment in a map ``[H, W]`` int64 with -1 for void."""
-    return torch.bincount((segment_map + 1).flatten(), minlength=count + 1)[1:]
-
-
-def renumber(segment_map: Tensor, number: Tensor) -> Tensor:
-    """The map with segment s called ``number[s]``; void stays.
-
-    Args:
-        segment_map: ``[H, W]`` int64, -1 for void.
-        number: ``[S]`` int64.
-    """
-    # Number -1 looks up the last entry.
-    return torch.cat([number, number.new_tensor([-1])])[segment_map]
-
-
 def _joined(dicts: Sequence[Mapping[str, Any]], key: str, device: torch.device) -> Tensor:
     return torch.cat([sample[key].to(device) for sample in dicts])
 
