@@ -15,7 +15,8 @@ from slotseg.losses.things import guess_of, require_guess
 
 
 class ClassMapLoss(WeightedLoss):
-    """Cross entropy of the initialiser's class of every pixel; void pays nothing.
+    """Cross entropy of the initialiser's class of every pixel; void pays nothing, and segments of
+    which one is not confident pay less.
 
     The classes of slots teach the backbone by one vector a slot; this teaches it at every pixel,
     from the first step on, when slots do not yet know what they stand for.
@@ -34,6 +35,8 @@ class ClassMapLoss(WeightedLoss):
         logits = guess_of(step, self.node).class_logits.float()
         check_categories(step.segment_categories, logits.shape[1], step.file_names)
         shares = coverage(step.segment_maps, logits.shape[-2:])
-        truth = shares_of_classes(shares, step.segment_categories, logits.shape[1])
+        classes = (step.segment_categories, logits.shape[1])
+        truth = shares_of_classes(shares, *classes, step.segment_confidence)
         entropy = -(logits.log_softmax(dim=1) * truth).sum()
-        return self.weighted(entropy / truth.sum().clamp_min(1.0))
+        known = truth if step.segment_confidence is None else shares_of_classes(shares, *classes)
+        return self.weighted(entropy / known.sum().clamp_min(1.0))

@@ -26,7 +26,12 @@ class ClassLoss:
         self.no_object_weight = no_object_weight
 
     def __call__(
-        self, class_logits: Tensor, slot_of: Tensor, categories: Tensor, known_share: Tensor
+        self,
+        class_logits: Tensor,
+        slot_of: Tensor,
+        categories: Tensor,
+        known_share: Tensor,
+        confidence: Tensor | None = None,
     ) -> Tensor:
         """The weighted scalar loss.
 
@@ -35,6 +40,8 @@ class ClassLoss:
             slot_of: ``[B, S]`` int64, the slot of each segment or -1 (:class:`MaskMatcher`).
             categories: ``[B, S]`` int64, contiguous class of each segment.
             known_share: ``[B, K]``, the share of each slot's mask on pixels with a truth.
+            confidence: ``[B, S']`` in 0..1, with S' >= S, what each segment counts; None: all 1.
+                The mean is over all slots that are asked, whatever they count.
         """
         no_object = class_logits.shape[2] - 1
         target = torch.full(class_logits.shape[:2], no_object, device=class_logits.device)
@@ -46,7 +53,12 @@ class ClassLoss:
         entropy = F.cross_entropy(
             class_logits.float().flatten(0, 1), target.flatten(), reduction="none"
         )
-        return self.weight * (entropy * weight.flatten()).sum() / weight.sum().clamp_min(1.0)
+        entropy = entropy * weight.flatten()
+        if confidence is not None:
+            counts = torch.ones_like(weight)
+            counts[image, slot_of[image, segment]] = confidence[image, segment]
+            entropy = entropy * counts.flatten()
+        return self.weight * entropy.sum() / weight.sum().clamp_min(1.0)
 
 
 def check_categories(categories: Tensor, num_classes: int, file_names: list[str]) -> None:

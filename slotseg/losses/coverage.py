@@ -49,7 +49,9 @@ def coverage(segment_maps: Tensor, size: tuple[int, int]) -> Tensor:
     return counts.view(batch, num_segments, *size) / area.clamp_min(1).view(size)
 
 
-def shares_of_classes(shares: Tensor, categories: Tensor, num_classes: int) -> Tensor:
+def shares_of_classes(
+    shares: Tensor, categories: Tensor, num_classes: int, confidence: Tensor | None = None
+) -> Tensor:
     """The share of every pixel that is of each class; void is none.
 
     Args:
@@ -57,12 +59,15 @@ def shares_of_classes(shares: Tensor, categories: Tensor, num_classes: int) -> T
         categories: ``[B, S']`` int64, the contiguous class of every segment, below C, with
             S' >= S; -1 for none.
         num_classes: C.
+        confidence: ``[B, S']`` in 0..1, a factor of each segment's shares; None: 1.
 
     Returns:
         ``[B, C, h, w]`` float32.
     """
     # A column more, which is thrown away, for segments that are none.
     members = F.one_hot(categories[:, : shares.shape[1]] + 1, num_classes + 1)[..., 1:]
+    if confidence is not None:
+        members = members * confidence[:, : shares.shape[1]].unsqueeze(2)
     return torch.einsum("bshw,bsc->bchw", shares, members.to(shares.dtype))
 
 

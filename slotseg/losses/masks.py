@@ -38,6 +38,9 @@ class MaskLoss(nn.Module):
     that place or for none, and the other slots for stuff (:func:`allowed_by_place`): what a slot is
     about does not depend on masks that nobody has learnt yet.
 
+    Where segments come with a confidence (``TrainingStep.segment_confidence``), the matching does
+    not look at it, and what the matched pairs pay is multiplied by it.
+
     With "bce", dice, independent masks and points this is the set criterion of Mask2Former (Cheng
     et al. 2022). Slots are matched at uniform points, the same for all slots of an image, and the
     loss is taken at points where the prediction is unsure: of an independent mask where it is near
@@ -150,7 +153,7 @@ class MaskLoss(nn.Module):
                 step.file_names,
                 allowed=self._allowed(step, samples.truth.shape[1]),
             )
-            pixel, dice = self._compare(samples.pairs(slot_of))
+            pixel, dice = self._compare(samples.pairs(slot_of, step.segment_confidence))
             losses["loss_attention_pixel"] = self.attention_weight * pixel
             losses["loss_attention_dice"] = self.attention_weight * dice
         return losses
@@ -177,8 +180,10 @@ class MaskLoss(nn.Module):
         losses = {}
         if self.classes is not None:
             known = _known_share(samples)
-            losses["loss_class"] = self.classes(logits_of_class, slot_of, categories, known)
-        pairs = self._pairs(logits, step.segment_maps, samples, slot_of)
+            losses["loss_class"] = self.classes(
+                logits_of_class, slot_of, categories, known, step.segment_confidence
+            )
+        pairs = self._pairs(logits, step, samples, slot_of)
         losses["loss_mask_pixel"], losses["loss_mask_dice"] = self._compare(pairs)
         return losses
 
@@ -204,17 +209,19 @@ class MaskLoss(nn.Module):
         return _at_points(logits.detach(), segment_maps, points, self.independent)
 
     def _pairs(
-        self, logits: Tensor, segment_maps: Tensor, samples: MaskSamples, slot_of: Tensor
+        self, logits: Tensor, step: TrainingStep, samples: MaskSamples, slot_of: Tensor
     ) -> MaskPairs:
         """Matched slots and segments at the pixels or points of the loss."""
+        confidence = step.segment_confidence
         if self.points is None:
-            return samples.pairs(slot_of)
+            return samples.pairs(slot_of, confidence)
         if self.independent:
-            return _pairs_at_unsure_points(logits, segment_maps, slot_of, self.points)
+            return _pairs_at_unsure_points(logits, step, slot_of, self.points)
         points = self.points.unsure(
-            len(logits), logits.device, lambda x: _lead(logits, segment_maps, x)
+            len(logits), logits.device, lambda x: _lead(logits, step.segment_maps, x)
         )
-        return _at_points(logits, segment_maps, points, independent=False).pairs(slot_of)
+        samples = _at_points(logits, step.segment_maps, points, independent=False)
+        return samples.pairs(slot_of, confidence)
 
     def _compare(self, pairs: MaskPairs) -> tuple[Tensor, Tensor]:
         pixel = pairs.cross_entropy() if self.pixel_loss == "ce" else pairs.binary_cross_entropy()
@@ -256,9 +263,10 @@ def _lead(logits: Tensor, segment_maps: Tensor, points: Tensor) -> Tensor:
 
 
 def _pairs_at_unsure_points(
-    logits: Tensor, segment_maps: Tensor, slot_of: Tensor, sampler: PointSampler
+    logits: Tensor, step: TrainingStep, slot_of: Tensor, sampler: PointSampler
 ) -> MaskPairs:
     """Every matched slot at points where its own independent mask is near 1/2."""
+    segment_maps, confidence = step.segment_maps, step.segment_confidence
     image, segment = (slot_of >= 0).nonzero(as_tuple=True)
     chosen = logits[image, slot_of[image, segment]].unsqueeze(1)
 
@@ -271,4 +279,10 @@ def _pairs_at_unsure_points(
     read = read_maps(chosen, points)
     truth, known = read_one_segment(segment_maps, image, segment, points)
     samples = MaskSamples.of(read, truth.unsqueeze(1), independent=True)
-    return MaskPairs(samples.log_masks[:, 0], samples.log_others[:, 0], truth, known)
+    return MaskPairs(
+        samples.log_masks[:, 0],
+        samples.log_others[:, 0],
+        truth,
+        known,
+        None if confidence is None else confidence[image, segment],
+    )

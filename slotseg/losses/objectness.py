@@ -29,7 +29,8 @@ class ObjectnessLoss(WeightedLoss):
     its centre of mass, so that it lies on the thing where this is hidden in the middle, or hollow
     as a bicycle. With ``p`` the prediction and ``g`` the truth, a centre pays ``-(1 - p)^2 log p``
     and any other pixel ``-(1 - g)^4 p^2 log(1 - p)``, of which void pays nothing; the sum is
-    divided by the number of centres in the batch.
+    divided by the number of centres in the batch. Where segments come with a confidence, what a
+    centre pays is multiplied by its segment's.
 
     Args:
         weight: factor of the loss.
@@ -55,24 +56,33 @@ class ObjectnessLoss(WeightedLoss):
         check_categories(step.segment_categories, len(self.is_thing), step.file_names)
         shares = coverage(step.segment_maps, logits.shape[-2:])
         is_thing = is_thing_segment(step.segment_categories, self.is_thing)
-        truth, centers = center_map(shares, is_thing[:, : shares.shape[1]])
+        truth, centers, counts = center_map(
+            shares, is_thing[:, : shares.shape[1]], step.segment_confidence
+        )
         probability = logits.float().sigmoid().clamp(1e-4, 1.0 - 1e-4)
         at_center = -((1.0 - probability) ** 2) * probability.log()
         elsewhere = -((1.0 - truth) ** 4) * probability**2 * (1.0 - probability).log()
         elsewhere = elsewhere * (shares.sum(dim=1) > 0.5)
+        if step.segment_confidence is not None:
+            at_center = at_center * counts
         total = torch.where(centers, at_center, elsewhere).sum()
         return self.weighted(total / centers.sum().clamp_min(1))
 
 
-def center_map(shares: Tensor, is_thing: Tensor) -> tuple[Tensor, Tensor]:
+def center_map(
+    shares: Tensor, is_thing: Tensor, confidence: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The truth of :class:`ObjectnessLoss`.
 
     Args:
         shares: ``[B, S, h, w]``, the share of each pixel that each segment covers.
         is_thing: ``[B, S]`` bool.
+        confidence: ``[B, S']`` float32 in 0..1, with S' >= S; None: all 1.
 
     Returns:
-        The bumps, ``[B, h, w]`` float32 in 0..1, and the centres themselves, ``[B, h, w]`` bool.
+        The bumps, ``[B, h, w]`` float32 in 0..1, the centres themselves, ``[B, h, w]`` bool, and
+        what each counts, ``[B, h, w]`` float32: the confidence of its thing, the highest of several
+        at one pixel, and 0 elsewhere.
     """
     batch, _, height, width = shares.shape
     index, exists = segment_centers(shares, LEAST_SHARE)
@@ -88,4 +98,8 @@ def center_map(shares: Tensor, is_thing: Tensor) -> tuple[Tensor, Tensor]:
     centers = torch.zeros(batch, height * width, dtype=torch.bool, device=shares.device)
     image, segment = exists.nonzero(as_tuple=True)
     centers[image, index[image, segment]] = True
-    return bumps.amax(dim=1), centers.view(batch, height, width)
+    believed = exists.float() if confidence is None else confidence[:, : exists.shape[1]] * exists
+    counts = torch.zeros(batch, height * width, device=shares.device)
+    counts = counts.scatter_reduce(1, index, believed, "amax")
+    size = (batch, height, width)
+    return bumps.amax(dim=1), centers.view(size), counts.view(size)

@@ -70,9 +70,12 @@ class TrainingStep(Seen):
             segments of an image; None when the batch carries none.
         views: what the rooms made of the other views of the images that losses ask for
             (``loss.views``).
+        segment_confidence: ``[B, S]`` float32 in 0..1, how far each segment is to be believed and
+            so counts in the losses, for labels that a model made up; None: all fully.
     """
 
     segment_maps: Tensor | None = None
     file_names: tuple[str, ...] = ()
     segment_categories: Tensor | None = None
     views: dict[ViewSpec, Seen] | None = None
+    segment_confidence: Tensor | None = None

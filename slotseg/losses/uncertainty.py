@@ -36,7 +36,8 @@ class UncertaintyLoss(WeightedLoss):
 
     Where it is above the threshold, the pixel is dropped or its weight is threshold over
     uncertainty. The sum is divided by the number of pixels with a truth, kept or not: dropping
-    most of them makes a small loss rather than large steps from the few that stay.
+    most of them makes a small loss rather than large steps from the few that stay. Segments that
+    come with a confidence count as much as this.
 
     This is for labels that may be wrong: noisy ones, or a model's own (pseudo labels). There a
     pixel that the model is not sure of is more likely to be labelled wrongly too. With true labels
@@ -118,8 +119,9 @@ class UncertaintyLoss(WeightedLoss):
         num_classes = probabilities.shape[1] - 1
         check_categories(step.segment_categories, num_classes, step.file_names)
         shares = coverage_of(step.segment_maps, step.prediction)
-        truth = shares_of_classes(shares, step.segment_categories, num_classes)
-        known = truth.sum(dim=1)
+        classes = (step.segment_categories, num_classes)
+        known = shares_of_classes(shares, *classes).sum(dim=1)
+        truth = shares_of_classes(shares, *classes, step.segment_confidence)
         threshold = self.current_threshold()
         counts = self._counts(self._uncertainty(step, probabilities), threshold)
         entropy = -(truth * (probabilities[:, :-1] + _TINY).log()).sum(dim=1)

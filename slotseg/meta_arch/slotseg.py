@@ -140,6 +140,8 @@ class SlotSeg(nn.Module):
                   (training with masks only);
                 * ``segment_category``: ``[S]`` int64, the contiguous class of each segment, and
                   ``segment_is_crowd``: ``[S]`` bool (training with classes only; crowd is void);
+                * ``segment_confidence``: ``[S]`` float32 in 0..1, how far each segment is to be
+                  believed (training only, default 1);
                 * ``height``, ``width``: size of the wanted output, default (H, W);
                 * ``cached_features``: maps of a frozen backbone by name, ``[C, h, w]`` float16, as
                   the loader adds them with ``MODEL.VIT.CACHE``;
@@ -242,6 +244,7 @@ class SlotSeg(nn.Module):
             segment_maps=_stack_segment_maps(batched_inputs, self.device),
             file_names=tuple(x.get("file_name", "an image") for x in batched_inputs),
             segment_categories=_stack_categories(batched_inputs, self.device),
+            segment_confidence=_stack_confidence(batched_inputs, self.device),
             views={spec: self.look(spec.images(seen.images, divisor)) for spec in self.views},
         )
         with torch.autocast(self.device.type, enabled=False):
@@ -379,6 +382,21 @@ def _without_crowd(x: dict[str, Any]) -> Tensor:
     if is_crowd is None or not is_crowd.any():
         return segment_map
     return paint(segment_map, torch.arange(len(is_crowd)).masked_fill(is_crowd, -1), void=-1)
+
+
+def _stack_confidence(batched_inputs: list[dict[str, Any]], device: torch.device) -> Tensor | None:
+    """``[B, S]`` float32, 1 for images that say nothing and beyond an image's segments; None if
+    none says anything.
+    """
+    if not any("segment_confidence" in x for x in batched_inputs):
+        return None
+    told = [x.get("segment_confidence", torch.ones(0)) for x in batched_inputs]
+    listed = [
+        len(x.get("segment_category", x.get("segment_is_object", ()))) for x in batched_inputs
+    ]
+    longest = max(1, *listed, *map(len, told))
+    padded = [F.pad(x.float(), (0, longest - len(x)), value=1.0) for x in told]
+    return torch.stack(padded).to(device)
 
 
 def _stack_categories(batched_inputs: list[dict[str, Any]], device: torch.device) -> Tensor | None:

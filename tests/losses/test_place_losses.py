@@ -57,9 +57,13 @@ def test_crowded_centers_keep_their_peaks():
     shares = torch.zeros(1, 3, 6, 6)
     shares[0, 0, 2, 2] = shares[0, 1, 2, 3] = 1.0
     shares[0, 2] = 1.0 - shares[0, :2].sum(dim=0)
-    truth, centers = center_map(shares, torch.tensor([[True, True, False]]))
+    truth, centers, counts = center_map(
+        shares, torch.tensor([[True, True, False]]), torch.tensor([[0.5, 0.25, 1.0]])
+    )
     assert centers.nonzero().tolist() == [[0, 2, 2], [0, 2, 3]]
     assert truth[centers].tolist() == [1.0, 1.0]
+    assert counts[centers].tolist() == [0.5, 0.25]
+    assert counts.sum() == 0.75
     assert truth.max() == 1.0
 
 
