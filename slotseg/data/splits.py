@@ -8,23 +8,22 @@ to a set moves at most one other out.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import logging
 import os
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import log_first_n
+from tabulate import tabulate
 
-from slotseg.classes import class_set
+from slotseg.classes import ClassSet, class_set
+from slotseg.data.image_lists import read_list
 from slotseg.data.selection import select_images
-from slotseg.errors import ConfigError, DatasetError
-from slotseg.files import write_atomically
+from slotseg.errors import ConfigError
 
 _KEYS = ("LABELED_FRACTION", "LABELED_IMAGES", "LABELED_LIST")
 
@@ -121,72 +120,36 @@ def choose_images(dicts: Sequence[dict[str, Any]], count: int, seed: int) -> lis
     return sorted(range(len(dicts)), key=key)[:count]
 
 
-def read_list(path: str, dicts: Sequence[dict[str, Any]]) -> list[int]:
-    """Indices of the images that a text file names, one a line, in its order.
-
-    An image is named by its ``image_id``, or by its file: the name with or without its ending,
-    after as many folders as are needed to tell it from others. Empty lines and what follows a
-    ``#`` at the start of a line or after a space do not count; an image that is named twice counts
-    once.
-
-    Raises:
-        DatasetError: the file cannot be read, names no image at all, one that is not in ``dicts``,
-            or one of several that it might be.
-    """
-    lines = _read_lines(path)
-    by_name = _index_names(dicts)
-    found: dict[int, None] = {}
-    for number, name in lines:
-        candidates = by_name.get(name, ())
-        if not candidates and "/" in name:
-            candidates = _by_end_of_path(name, dicts, by_name)
-        if len(candidates) == 1:
-            found[candidates[0]] = None
-            continue
-        if candidates:
-            files = ", ".join(dicts[index]["file_name"] for index in candidates[:2])
-            raise DatasetError(
-                f"{path}: line {number}: {name!r} fits {len(candidates)} images, among them "
-                f"{files}; write more of its path, or its image_id"
-            )
-        near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.6)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DatasetError(
-            f"{path}: line {number}: {name!r} is neither the image_id nor the file of one of the "
-            f"{len(dicts)} training images{hint}"
-        )
-    if not found:
-        raise DatasetError(f"{path}: names no image, so none would be labelled; add one a line")
-    return list(found)
-
-
-def write_list(path: str, dicts: Iterable[dict[str, Any]], comment: str = "") -> None:
-    """Write the ``image_id`` of every image as :func:`read_list` reads it.
-
-    Args:
-        path: of the text file.
-        dicts: data set dicts.
-        comment: lines to begin with.
-    """
-    head = [f"# {line}" for line in comment.splitlines()]
-    write_atomically(path, "\n".join([*head, *(str(entry["image_id"]) for entry in dicts)]) + "\n")
-
-
 def missing_classes(split: Split) -> list[int]:
     """Contiguous classes that have segments in the rest but none among the labelled images.
 
     Crowds do not count. Scenes have no classes: the list is empty.
     """
-    return sorted(_classes(split.rest) - _classes(split.labeled))
+    return sorted(_count_images(split.rest).keys() - _count_images(split.labeled).keys())
 
 
-def _classes(dicts: Iterable[dict[str, Any]]) -> set[int]:
-    return {
-        segment["category_id"]
+def format_split(split: Split, classes: ClassSet) -> str:
+    """A table as text: of every class, how many images with it there are and have labels."""
+    labeled, rest = _count_images(split.labeled), _count_images(split.rest)
+    rows = [
+        [name, "thing" if thing else "stuff", labeled[number], labeled[number] + rest[number]]
+        for number, (name, thing) in enumerate(zip(classes.names, classes.is_thing, strict=True))
+    ]
+    rows.append(["(any)", "", len(split.labeled), len(split.labeled) + len(split.rest)])
+    return tabulate(rows, ["class", "kind", "labelled images", "images"], tablefmt="simple")
+
+
+def _count_images(dicts: Iterable[dict[str, Any]]) -> Counter[int]:
+    """How many images have a segment of each class that has one, crowds left out."""
+    return Counter(
+        number
         for entry in dicts
-        for segment in entry.get("segments_info", ())
-        if not segment["iscrowd"]
-    }
+        for number in {
+            segment["category_id"]
+            for segment in entry.get("segments_info", ())
+            if not segment["iscrowd"]
+        }
+    )
 
 
 def _report(split: Split, cfg: CfgNode) -> None:
@@ -206,52 +169,3 @@ def _report(split: Split, cfg: CfgNode) -> None:
         name=logger,
         key="message",
     )
-
-
-def _read_lines(path: str) -> list[tuple[int, str]]:
-    """Line numbers from 1 and names."""
-    try:
-        with PathManager.open(path, "r", encoding="utf-8-sig") as file:
-            content = file.read()
-    except OSError as error:
-        raise DatasetError(
-            f"{path}: cannot be read ({error.strerror or error}); DATASETS.LABELED_LIST is a text "
-            "file with one image a line"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{path}: is no text in UTF-8; DATASETS.LABELED_LIST is a file with one image a line"
-        ) from error
-    lines = (
-        (number, f" {line}".split(" #")[0].strip())
-        for number, line in enumerate(content.splitlines(), start=1)
-    )
-    return [(number, name) for number, name in lines if name]
-
-
-def _index_names(dicts: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
-    """The images that a name without folders may mean."""
-    by_name: dict[str, list[int]] = defaultdict(list)
-    ids: dict[str, list[int]] = defaultdict(list)
-    for index, entry in enumerate(dicts):
-        ids[str(entry["image_id"])].append(index)
-        base = os.path.basename(entry["file_name"])
-        for name in dict.fromkeys((base, os.path.splitext(base)[0])):
-            by_name[name].append(index)
-    # An id means its image, whatever files are called.
-    return {**by_name, **ids}
-
-
-def _by_end_of_path(
-    name: str, dicts: Sequence[dict[str, Any]], by_name: dict[str, list[int]]
-) -> list[int]:
-    """The images whose path, with or without its ending, ends with the folders and name given."""
-    wanted = os.path.normpath(name)
-    return [
-        index
-        for index in by_name.get(os.path.basename(wanted), ())
-        if any(
-            f"/{path}".endswith(f"/{wanted.lstrip('/')}")
-            for path in (dicts[index]["file_name"], os.path.splitext(dicts[index]["file_name"])[0])
-        )
-    ]
