@@ -263,7 +263,7 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.SIMPLE_CNN.STRIDES = [1, 1, 1, 1]
     cfg.MODEL.SIMPLE_CNN.KERNEL_SIZE = 5
 
-    # A small U-Net; outputs "s2", "s4", ... with GroupNorm, all of them fused top-down.
+    # A small U-Net; outputs "s2", "s4", ..., all of them fused top-down.
     cfg.MODEL.UNET = CfgNode()
     # Channels at strides 2, 4, 8, ...; the length sets the depth.
     cfg.MODEL.UNET.CHANNELS = [32, 64, 64, 64]
@@ -271,6 +271,9 @@ def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.UNET.BLOCKS = [1, 1, 1, 1]
     # Channels of one more map "s1" at full resolution, for masks of thin things; 0: none.
     cfg.MODEL.UNET.FULL_CHANNELS = 0
+    # "GN" (groups of 8 channels) knows nothing of the other images; "BN" learns streets faster
+    # (docs/benchmarks.md); over all processes: "SyncBN" (CUDA), "naiveSyncBN".
+    cfg.MODEL.UNET.NORM = "GN"
 
     # build_trimmed_resnet_fpn_backbone: Detectron2's build_resnet_fpn_backbone (MODEL.RESNETS,
     # MODEL.FPN) with these levels "p<log2 of the stride>" alone: what no loss reaches would cost

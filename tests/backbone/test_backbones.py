@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from slotseg.backbone import LeanUNet, SimpleCNN
 from slotseg.errors import ConfigError
@@ -58,3 +59,19 @@ def test_unet_map_at_full_resolution_leaves_the_others_alone():
     maps = with_it(images)
     for name, expected in without(images).items():
         torch.testing.assert_close(maps[name], expected)
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"), [("GN", nn.GroupNorm), ("BN", nn.BatchNorm2d), ("SyncBN", nn.SyncBatchNorm)]
+)
+def test_unet_has_one_kind_of_norm(norm, kind):
+    backbone = LeanUNet(3, [8, 16], [1, 1], full_channels=4, norm=norm)
+    norms = [m for m in backbone.modules() if "Norm" in type(m).__name__]
+    # Two stages of one halving and one block, one fused stage of two, the full one of 1 + 2.
+    assert len(norms) == 2 * 3 + 2 + 3
+    assert all(isinstance(m, kind) for m in norms)
+
+
+def test_unet_refuses_a_norm_that_it_does_not_know():
+    with pytest.raises(ConfigError, match=r"MODEL.UNET.NORM is 'LN', expected one of GN, BN"):
+        LeanUNet(3, [8], [1], norm="LN")
