@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from slotseg.errors import ConfigError
 
-
 # Norms of MODEL.UNET.NORM.
 _NORMS = ("GN", "BN", "SyncBN", "naiveSyncBN")
 
