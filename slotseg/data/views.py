@@ -92,8 +92,9 @@ class ViewRelation:
     def _window(self, image: np.ndarray) -> np.ndarray:
         """The window ``[height, width, C]``, padded where it reaches over the picture."""
         top, left = max(self.top, 0), max(self.left, 0)
-        bottom = min(self.top + self.height, self.content[0])
-        right = min(self.left + self.width, self.content[1])
+        # Of a window beside the picture nothing is left; a negative end would count from behind.
+        bottom = max(min(self.top + self.height, self.content[0]), top)
+        right = max(min(self.left + self.width, self.content[1]), left)
         part = image[top:bottom, left:right]
         if part.shape[:2] == (self.height, self.width):
             return part
