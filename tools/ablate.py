@@ -6,6 +6,8 @@ process of its own. Runs that are done are not repeated, and an interrupted one 
 was: start the same command again. A run that fails is named in the table with the reason and does
 not stop the others; the exit status is then 1.
 
+KEY VALUE ... at the end are options of the config for all runs.
+
 Writes ablation.md, .csv, .json and .png into the output folder, anew after every training.
 """
 
@@ -23,7 +25,7 @@ from slotseg.ablation import (
     read_study,
     study_table,
 )
-from slotseg.engine.cli import mark_overrides, user_errors
+from slotseg.engine.cli import split_overrides, user_errors
 from slotseg.engine.clocks import PROCESSOR, WALL
 from slotseg.engine.run_info import command_line
 
@@ -43,7 +45,10 @@ EXAMPLES = """examples:
 def main() -> None:
     """Parse, run or print commands, print the table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        usage="%(prog)s STUDY.yaml --output DIR [options] [KEY VALUE ...]",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", metavar="STUDY.yaml", help="config, reference and variants")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of all runs")
@@ -99,8 +104,8 @@ def main() -> None:
         metavar="N",
         help="of each printed command, one process each; 0: the CPU (default 1)",
     )
-    parser.add_argument("opts", nargs="*", help="options for all runs, at the end: KEY VALUE ...")
-    args = parser.parse_args(mark_overrides(sys.argv[1:]))
+    arguments, overrides = split_overrides(sys.argv[1:])
+    args = parser.parse_args(arguments)
     if args.jobs < 1:
         parser.error(f"--jobs: must be at least 1, got {args.jobs}")
     with user_errors():
@@ -113,7 +118,7 @@ def main() -> None:
             clock=args.clock,
             seeds=args.seeds,
             evaluations=args.evaluations,
-            overrides=args.opts,
+            overrides=overrides,
             command=command_line(),
         )
         if args.print_commands:

@@ -106,7 +106,8 @@ def read_study(path: str) -> Study:
     ``config`` is relative to the file. ``with`` names variants further up whose overrides count
     too; where two of them disagree the variant has to say itself which value it wants. May be left
     out: ``overrides``, ``with``, ``reason`` (one line for the table), ``reference`` (the first
-    variant), ``scores`` (panoptic quality of all, things and stuff) and ``curve``, such as
+    variant), ``scores`` (panoptic quality of all, things and stuff; ``student/panoptic/PQ`` is that
+    of the student where a teacher is scored) and ``curve``, such as
     ``{key: DATASETS.LABELED_IMAGES, values: [20, 50, 100], label: labelled images}``: all variants
     at every value, each compared with the reference at the same value.
 
@@ -256,7 +257,9 @@ class _Reader:
 
 
 def _is_score(name: Any) -> bool:
-    task, slash, score = name.partition("/") if isinstance(name, str) else ("", "", "")
+    if not isinstance(name, str):
+        return False
+    task, slash, score = name.removeprefix("student/").partition("/")
     return task in ("slots", "panoptic") and bool(slash and score)
 
 

@@ -27,7 +27,8 @@ _EQUAL_STEPS = 0.01
 
 def score_title(score: str) -> str:
     """``panoptic/PQ_things`` as ``PQ things``."""
-    return score.partition("/")[2].replace("_", " ")
+    *student, _, name = score.split("/")
+    return " ".join([*student, name.replace("_", " ")])
 
 
 def trial_name(record: TrialRecord) -> str:
@@ -101,7 +102,7 @@ def score_text(value: float, score: str) -> str:
 
 
 def _decimals(score: str) -> int:
-    return 2 if score.startswith("panoptic/") else 4
+    return 2 if "panoptic/" in score else 4
 
 
 def _cells(record: StudyRecord) -> tuple[list[str], list[list[str]]]:
@@ -173,7 +174,7 @@ def _legend(record: StudyRecord) -> str:
     study = record.plan.study
     title = score_title(study.scores[0])
     at = " at the same value" if study.curve else ""
-    percent = any(score.startswith("panoptic/") for score in study.scores)
+    percent = any("panoptic/" in score for score in study.scores)
     sentences = [
         "PQ in percent." if percent else "",
         "±: sample standard deviation over seeds.",

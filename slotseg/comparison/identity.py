@@ -15,12 +15,14 @@ from detectron2.utils.file_io import PathManager
 import slotseg
 from slotseg.config import get_cfg
 from slotseg.engine.config_changes import config_changes
+from slotseg.engine.time_budget import SCALED
 from slotseg.errors import ConfigError
 
 # What fitting a schedule to a budget sets, and what does not change a result.
 _FITTED = (
     "SEED", "OUTPUT_DIR", "MODEL.DEVICE", "SOLVER.MAX_ITER", "SOLVER.STEPS",
     "SOLVER.HALVING_PERIOD", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD",
+    *SCALED,
 )  # fmt: skip
 
 

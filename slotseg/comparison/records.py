@@ -27,7 +27,8 @@ class Run:
 
     Attributes:
         seed: of it; None: not recorded.
-        scores: flat names such as ``panoptic/PQ`` to values; NaN where one is not defined.
+        scores: flat names such as ``panoptic/PQ`` to values; NaN where one is not defined. Where
+            a teacher was scored, ``student/panoptic/PQ`` is the trained model's.
         numbers: what else was measured: ``parameters``, ``trained_parameters``,
             ``seconds_an_image``, ``step_seconds``, ``train_seconds``, ``steps``,
             ``train_memory_mib``, ``inference_memory_mib``, ``step_memory_mib``, and with
@@ -204,7 +205,7 @@ def _flat(tasks: dict[str, Any]) -> dict[str, float]:
     return {
         f"{task}/{name}": math.nan if value is None else float(value)
         for task, scores in tasks.items()
-        if isinstance(scores, dict) and task in ("panoptic", "slots")
+        if isinstance(scores, dict) and task.removeprefix("student/") in ("panoptic", "slots")
         for name, value in scores.items()
         if value is None or isinstance(value, int | float)
     }

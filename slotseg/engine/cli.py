@@ -50,6 +50,20 @@ def mark_overrides(arguments: Sequence[str]) -> list[str]:
     return list(arguments)
 
 
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What comes before the first config key, and ``KEY VALUE ...`` from it on.
+
+    For parsers with a positional argument of their own, which would leave no place for another one
+    behind the options.
+
+    Args:
+        arguments: of a command line, without the program.
+    """
+    marked = mark_overrides(arguments)
+    end = marked.index("--") if "--" in marked else len(marked)
+    return marked[:end], marked[end + 1 :]
+
+
 def one_line(error: BaseException) -> str:
     """The message of ``error`` as one line.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 import sys
@@ -27,6 +28,19 @@ _WARM_UP_SHARE = 0.1
 # Of training that a kill may undo: long trainings save this often, short ones ten times.
 _SAVED_SECONDS = 120.0
 _LEAST_SAVES = 10
+# Iterations that keep their place in a training of another length; 0 stays 0.
+SCALED = (
+    "SEMI.START",
+    "SEMI.RAMP",
+    "MIXING.MOSAIC.START",
+    "MIXING.MOSAIC.RAMP",
+    "MIXING.MOSAIC.END",
+    "MIXING.CUTMIX.START",
+    "MIXING.CUTMIX.RAMP",
+    "MIXING.CUTMIX.END",
+    "CURRICULUM.END_ITER",
+    "CURRICULUM.PERIOD",
+)
 
 
 def measure_step_seconds(
@@ -35,19 +49,45 @@ def measure_step_seconds(
     """Seconds of a training step of this config on this machine, now.
 
     Trains a model of its own for a few steps, waiting for data included, and throws it away:
-    nothing is left in ``OUTPUT_DIR``, and no random number of the caller is drawn.
+    nothing is left in ``OUTPUT_DIR``, and no random number of the caller is drawn. Hooks that
+    change batches or follow the weights run too. Steps before ``SEMI.START``, in which no teacher
+    labels images, are measured by themselves and count by their share of ``SOLVER.MAX_ITER``.
 
     Args:
         cfg: of the training.
-        min_seconds: go on for at least this long, so that short disturbances even out.
+        min_seconds: go on for at least this long, so that short disturbances even out. Of each
+            kind of step.
         max_seconds: end of the measurement, at the first step after it; at least one step is
-            measured.
+            measured. Of each kind of step.
         clock_name: of all these seconds, see :func:`slotseg.engine.clocks.clock`. The processor's
             hardly depends on what else runs on the machine; the wall's does.
 
     Returns:
         Median over blocks of consecutive steps of the mean of a block.
     """
+    return sum(
+        share * _measure(probe_cfg, min_seconds, max_seconds, clock_name)
+        for share, probe_cfg in _kinds_of_steps(cfg)
+    )
+
+
+def _kinds_of_steps(cfg: CfgNode) -> list[tuple[float, CfgNode]]:
+    """Share of a training's steps, and a config that begins with such steps and goes on so."""
+    full = cfg.clone()
+    full.defrost()
+    full.SEMI.START = full.SEMI.RAMP = 0
+    for operation in (full.MIXING.MOSAIC, full.MIXING.CUTMIX):
+        operation.START = operation.RAMP = operation.END = 0
+    labels = cfg.MEAN_TEACHER.ENABLED and cfg.SEMI.IMS_PER_BATCH > 0 and cfg.SEMI.WEIGHT > 0
+    before = min(1.0, cfg.SEMI.START / cfg.SOLVER.MAX_ITER) if labels else 0.0
+    if not before:
+        return [(1.0, full)]
+    without = full.clone()
+    without.SEMI.START = sys.maxsize
+    return [(before, without), *([(1.0 - before, full)] if before < 1.0 else [])]
+
+
+def _measure(cfg: CfgNode, min_seconds: float, max_seconds: float, clock_name: str) -> float:
     with tempfile.TemporaryDirectory(prefix="step_time") as folder, forked_rng(max(cfg.SEED, 0)):
         probe_cfg = cfg.clone()
         probe_cfg.defrost()
@@ -74,8 +114,9 @@ def fit_to_time(
 
     ``SOLVER.MAX_ITER`` follows from the time of a step. ``STEPS`` and ``HALVING_PERIOD`` keep their
     place relative to it, so that the learning rate decays as far as it was meant to; warm-up is
-    at most a tenth. Evaluation and saving are not part of the time. A checkpoint is saved ten
-    times, in long trainings every two minutes.
+    at most a tenth. What begins, grows or ends at an iteration (pseudo labels, mixed images, the
+    curriculum) keeps its place too. Evaluation and saving are not part of the time. A checkpoint
+    is saved ten times, in long trainings every two minutes.
 
     Args:
         cfg: of the training.
@@ -124,12 +165,21 @@ def fit_to_steps(cfg: CfgNode, steps: int, *, evaluations: int = 1) -> CfgNode:
     solver.MAX_ITER = steps
     solver.STEPS = tuple(round(step * scale) for step in solver.STEPS)
     solver.HALVING_PERIOD = max(1, round(solver.HALVING_PERIOD * scale))
+    for name in SCALED:
+        *path, key = name.split(".")
+        node = functools.reduce(lambda parent, part: parent[part], path, fitted)
+        node[key] = _scaled(node[key], scale)
     solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, int(steps * _WARM_UP_SHARE))
     # The last state is enough to go on from, and a full disk of states is not.
     solver.CHECKPOINT_PERIOD = max(1, -(-steps // _LEAST_SAVES))
     fitted.TEST.EVAL_PERIOD = -(-steps // evaluations)
     fitted.freeze()
     return fitted
+
+
+def _scaled(iterations: int, scale: float) -> int:
+    """Rounded, but never to 0, which has another meaning."""
+    return round(iterations * scale) or (iterations > 0) - (iterations < 0)
 
 
 class _EnoughError(Exception):
@@ -168,7 +218,7 @@ class _StepTimes(HookBase):
 
 
 class _Probe(Trainer):
-    """A trainer that only looks at the clock."""
+    """A trainer that looks at the clock, and does what is part of a step."""
 
     def __init__(self, cfg: CfgNode, min_seconds: float, max_seconds: float, now: Clock) -> None:
         # Every data worker has two batches ready before the first step.
@@ -179,4 +229,6 @@ class _Probe(Trainer):
         self.max_iter = sys.maxsize
 
     def build_hooks(self) -> list[HookBase | None]:
-        return [self.times]
+        # Those that score, draw and save are not part of a step.
+        part_of_a_step = [hook for hook in super().build_hooks() if hasattr(hook, "after_draw")]
+        return [*part_of_a_step, self.times]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from slotseg.engine.cli import mark_overrides, one_line, user_errors
+from slotseg.engine.cli import mark_overrides, one_line, split_overrides, user_errors
 from slotseg.errors import ConfigError, DatasetError
 
 
@@ -59,3 +59,12 @@ def test_overrides_are_kept_apart_from_options_with_several_values():
     assert mark_overrides(["--names", "a", "SEED", "2"]) == ["--names", "a", "--", "SEED", "2"]
     for untouched in ([], ["--names", "a"], ["--names", "a", "--", "SEED", "2"]):
         assert mark_overrides(untouched) == untouched
+
+
+def test_overrides_are_split_off():
+    assert split_overrides(["a.yaml", "--only", "b", "SEED", "2"]) == (
+        ["a.yaml", "--only", "b"],
+        ["SEED", "2"],
+    )
+    assert split_overrides(["a.yaml", "--", "x"]) == (["a.yaml"], ["x"])
+    assert split_overrides(["a.yaml"]) == (["a.yaml"], [])

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from detectron2.engine.train_loop import HookBase
 
 from slotseg.engine import time_budget
 from slotseg.engine.lr_schedule import lr_multiplier
@@ -34,6 +35,57 @@ def test_other_schedules_keep_their_shape(tiny_cfg):
     assert fitted.SOLVER.HALVING_PERIOD == 125
     assert fitted.SOLVER.WARMUP_ITERS == 5
     assert fitted.TEST.EVAL_PERIOD == 500
+
+
+def test_what_begins_at_an_iteration_keeps_its_place_in_the_training(tiny_cfg):
+    cfg = tiny_cfg(
+        "SOLVER.MAX_ITER", 1000, "SEMI.START", 100, "SEMI.RAMP", 1, "MIXING.CUTMIX.END", -200,
+        "CURRICULUM.END_ITER", 500,
+    )  # fmt: skip
+    fitted = fit_to_time(cfg, 1, 0.6)
+    assert fitted.SOLVER.MAX_ITER == 100
+    # 0 would mean something else than "as soon as possible".
+    assert (fitted.SEMI.START, fitted.SEMI.RAMP) == (10, 1)
+    assert (fitted.MIXING.CUTMIX.END, fitted.MIXING.MOSAIC.END) == (-20, 0)
+    assert fitted.CURRICULUM.END_ITER == 50
+
+
+def test_steps_with_and_without_a_teachers_labels_count_by_their_share(tiny_cfg, monkeypatch):
+    """Steps before the start take 1 s, those after it 3 s."""
+    seen = []
+
+    def measured(cfg, *_):
+        seen.append((cfg.SEMI.START, cfg.SEMI.RAMP, cfg.MIXING.CUTMIX.START))
+        return 3.0 if cfg.SEMI.START == 0 else 1.0
+
+    monkeypatch.setattr(time_budget, "_measure", measured)
+    options = [
+        "SOLVER.MAX_ITER", 1000, "SEMI.START", 250, "SEMI.RAMP", 10, "SEMI.IMS_PER_BATCH", 2,
+        "MIXING.CUTMIX.START", 500,
+    ]  # fmt: skip
+    cfg = tiny_cfg(*options, "MEAN_TEACHER.ENABLED", True)
+    assert measure_step_seconds(cfg) == pytest.approx(0.25 * 1 + 0.75 * 3)
+    assert cfg.SEMI.START == 250
+    assert all((ramp, start) == (0, 0) for _, ramp, start in seen)
+    # Without a teacher all steps are alike.
+    assert measure_step_seconds(tiny_cfg(*options)) == 3.0
+
+
+def test_hooks_that_belong_to_a_step_are_measured_with_it(tiny_cfg, monkeypatch):
+    ran = []
+
+    class Acting(HookBase):
+        def after_draw(self, batch):
+            ran.append("acts")
+            return batch
+
+    class Scoring(HookBase):
+        def after_step(self):
+            pytest.fail("scoring is not part of a step")
+
+    monkeypatch.setattr(time_budget.Trainer, "build_hooks", lambda self: [Acting(), Scoring()])
+    measure_step_seconds(tiny_cfg(), max_seconds=0.0)
+    assert ran == ["acts"]
 
 
 def test_a_kill_undoes_two_minutes_at_most(tiny_cfg):
