@@ -203,6 +203,22 @@ def test_the_loader_follows_the_curriculum(scenes_cfg) -> None:
     assert [x["file_name"] for x in again] == [x["file_name"] for x in expected]
 
 
+def test_only_labelled_images_are_ordered(scenes_cfg) -> None:
+    cfg = scenes_cfg(
+        *("DATASETS.LABELED_IMAGES", "5", "SEMI.IMS_PER_BATCH", "2"),
+        *("CURRICULUM.DIFFICULTY", "segments", "CURRICULUM.START_SHARE", "0.6"),
+    )
+    images = training_images(cfg)
+    loader = build_train_loader(cfg)
+    assert len(images) == loader.order.num_images == 5 and loader.order.num_images_in(0) == 3
+    batch = next(iter(loader))
+    easiest = sorted(entry["num_objects"] for entry in images)[:3]
+    assert sorted(x["segment_is_object"].sum().item() for x in batch.labeled) == easiest
+    others = {x["file_name"] for x in batch.unlabeled}
+    assert len(others) == 2 and not others & {entry["file_name"] for entry in images}
+    assert len(list(build_survey_loader(cfg))) == 5
+
+
 def test_the_survey_shows_every_image_once_and_as_it_is(scenes_cfg) -> None:
     cfg = scenes_cfg()
     first, second = (list(build_survey_loader(cfg)) for _ in range(2))

@@ -174,6 +174,19 @@ def test_measuring_leaves_no_trace(tiny_cfg):
     assert worst[0].difficulty == pytest.approx(most + noise[0])
 
 
+def test_processes_share_out_the_images(tiny_cfg, monkeypatch):
+    cfg, model = tiny_cfg(), Counting()
+    whole = measure_image_losses(cfg, model)
+    parts = []
+    monkeypatch.setattr("slotseg.data.loader.comm.get_world_size", lambda: 3)
+    monkeypatch.setattr("slotseg.engine.image_losses.comm.all_gather", lambda own: [own])
+    for rank in range(3):
+        monkeypatch.setattr("slotseg.data.loader.comm.get_rank", lambda rank=rank: rank)
+        parts.append(measure_image_losses(cfg, model))
+    assert [len(part) for part in parts] == [3, 3, 4]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
 def test_a_loss_that_is_not_finite_makes_the_hardest_image(tiny_cfg):
     class Broken(nn.Linear):
         def forward(self, batch):

@@ -72,6 +72,8 @@ class Curriculum(HookBase):
             self._rankings = {}
         if self._rankings:
             order.rankings.load_state_dict(self._rankings)
+        if self._order is None:
+            self._announce(order)
         # The loader's own runs ahead, as far as its workers do.
         self._order = order.copy()
         self._write_difficulties()
@@ -117,6 +119,14 @@ class Curriculum(HookBase):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self._measures:
             self._rankings = state
+
+    def _announce(self, order: CurriculumOrder) -> None:
+        start = "all until the first measurement, then from " if self._measures else "from "
+        _logger.info(
+            f"Curriculum by {self._cfg.CURRICULUM.DIFFICULTY}: {start}"
+            f"{order.pacing.start_share:.0%} of {order.num_images} images "
+            f"({order.pacing.kind}), all from iteration {order.pacing.end}"
+        )
 
     def _fits(self, order: CurriculumOrder) -> bool:
         known = len(self._rankings["difficulties"][-1])
