@@ -20,6 +20,8 @@ FORBIDDEN = {
     "evaluation": MODEL | {"data", "engine", "visualization"},
     "visualization": MODEL | {"data", "engine"},
     "unsupervised": MODEL | {"data", "engine", "evaluation", "visualization", "config"},
+    # Pseudo labels are made around any model that says how sure it is.
+    "semi": (MODEL - {"losses"}) | {"data", "engine", "evaluation", "visualization"},
     "engine": set(),
     "comparison": MODEL | {"data", "ops", "ladder"},
     "ladder": MODEL | {"data", "ops", "evaluation", "visualization", "ablation"},
@@ -33,6 +35,9 @@ for room in FORBIDDEN.keys() - {"comparison", "ladder", "ablation"}:
 # Clusters are found around a trained model, by the engine alone.
 for room in FORBIDDEN.keys() - {"engine", "unsupervised"}:
     FORBIDDEN[room] |= {"unsupervised"}
+# Labels are made in the training, by the engine alone.
+for room in FORBIDDEN.keys() - {"engine", "semi"}:
+    FORBIDDEN[room] |= {"semi"}
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, configurable
 from slotseg.classes import training_classes
 from slotseg.config import has_slots
 from slotseg.errors import ConfigError
-from slotseg.losses.training_log import log_scalar
+from slotseg.losses.training_log import log_scalar, training_iteration
 from slotseg.semi.collapse import CollapseWatch
 from slotseg.semi.filtering import LabelFilter, TrustedSegments
 from slotseg.semi.ramp import RampUp
@@ -33,9 +33,12 @@ class PseudoLabeller:
     of which no loss asks anything. What is left is carried onto the student's view by the
     relation of the two views, to the pixel.
 
-    How much is kept, in all and of each class, goes to TensorBoard (``pseudo/*``), and a warning
-    says so if nothing is, or if one class takes all (:class:`CollapseWatch`). With several
-    processes these are counts of the first one's images.
+    TensorBoard shows (``pseudo/*``) the weight of the losses; of the step's images the ``kept``
+    share of all pixels, the share that is too ``uncertain``, the ``segments`` an image and their
+    mean ``confidence``; and over the last images (:class:`LabelTally`) which share of the pixels
+    that the teacher gives to a class is kept, ``kept_<class>``. A warning says so if nothing is
+    kept, or if one class takes all (:class:`CollapseWatch`). With several processes these are
+    counts of the first one's images.
 
     Args:
         filters: the thresholds.
@@ -177,6 +180,7 @@ class PseudoLabeller:
             return
         pixels, kept, uncertain = (float(sum(values)) for values in zip(*counts, strict=True))
         confidence = torch.cat([sample["segment_confidence"] for sample in samples])
+        log_scalar("pseudo/weight", self.weight(training_iteration() or 0))
         log_scalar("pseudo/kept", kept / max(pixels, 1.0))
         log_scalar("pseudo/uncertain", uncertain / max(pixels, 1.0))
         log_scalar("pseudo/segments", len(confidence) / len(samples))

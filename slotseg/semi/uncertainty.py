@@ -23,8 +23,8 @@ class PixelUncertainty:
 
     * "entropy": their entropy over the logarithm of their number;
     * "view_variance": their variance between the image and its mirror image, summed over classes,
-      at most 1/2. Where they tell slots rather than classes, the slots of both are paired by the
-      overlap of their masks first.
+      at most 1/2 (where slots start at random, between two such starts as well). Where they tell
+      slots rather than classes, the slots of both are paired by the overlap of their masks first.
 
     Args:
         measure: one of these, or "none".
