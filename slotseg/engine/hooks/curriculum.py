@@ -73,7 +73,7 @@ class Curriculum(HookBase):
         if self._rankings:
             order.rankings.load_state_dict(self._rankings)
         if self._order is None:
-            self._announce(order)
+            _announce(order, self._cfg.CURRICULUM.DIFFICULTY)
         # The loader's own runs ahead, as far as its workers do.
         self._order = order.copy()
         self._write_difficulties()
@@ -120,14 +120,6 @@ class Curriculum(HookBase):
         if self._measures:
             self._rankings = state
 
-    def _announce(self, order: CurriculumOrder) -> None:
-        start = "all until the first measurement, then from " if self._measures else "from "
-        _logger.info(
-            f"Curriculum by {self._cfg.CURRICULUM.DIFFICULTY}: {start}"
-            f"{order.pacing.start_share:.0%} of {order.num_images} images "
-            f"({order.pacing.kind}), all from iteration {order.pacing.end}"
-        )
-
     def _fits(self, order: CurriculumOrder) -> bool:
         known = len(self._rankings["difficulties"][-1])
         if known != order.num_images:
@@ -145,3 +137,12 @@ class Curriculum(HookBase):
         table = csv.writer(text, lineterminator="\n")
         table.writerows([ImageDifficulty._fields, *listed])
         write_atomically(os.path.join(self._cfg.OUTPUT_DIR, DIFFICULTY_FILE), text.getvalue())
+
+
+def _announce(order: CurriculumOrder, difficulty: str) -> None:
+    pacing, unknown = order.pacing, order.rankings.latest is None
+    _logger.info(
+        f"Curriculum by {difficulty}: {'all until it is measured, then ' if unknown else ''}from "
+        f"{pacing.start_share:.0%} of {order.num_images} images ({pacing.kind}) to all of them "
+        f"from iteration {pacing.end} on"
+    )
