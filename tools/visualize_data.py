@@ -2,7 +2,10 @@
 """Draw what a training sees: augmented images, and beside each its segments with class names.
 
 Things have outlines, void is black with grey stripes, crowds have white stripes. The pictures are
-the first samples of the training that the config describes, with the same augmentation.
+the samples of the training that the config describes, with the same augmentation; with MIXING.* on
+they are mixed as far as that training does it at the iteration. With --unlabeled: what a teacher
+sees of unlabelled images, with the student's window framed, the same carried onto the student's
+view, and that view.
 """
 
 import argparse
@@ -29,6 +32,16 @@ def main() -> None:
         "--num", type=int, default=16, metavar="N", help="samples to draw (%(default)s)"
     )
     parser.add_argument("--seed", type=int, help="of order and augmentation (default: SEED)")
+    parser.add_argument(
+        "--iteration",
+        type=int,
+        default=0,
+        metavar="I",
+        help="begin with the batch of this iteration (%(default)s)",
+    )
+    parser.add_argument(
+        "--unlabeled", action="store_true", help="draw the unlabelled images (SEMI.IMS_PER_BATCH)"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="options of the config: KEY VALUE ..."
@@ -36,7 +49,15 @@ def main() -> None:
     args = parser.parse_args()
     with user_errors():
         cfg = get_cfg(args.config_file, args.opts)
-        files = visualize_data(cfg, args.output, dataset=args.dataset, num=args.num, seed=args.seed)
+        files = visualize_data(
+            cfg,
+            args.output,
+            dataset=args.dataset,
+            num=args.num,
+            seed=args.seed,
+            iteration=args.iteration,
+            unlabeled=args.unlabeled,
+        )
         print(f"pictures in {args.output}: {len(files)}")
 
 

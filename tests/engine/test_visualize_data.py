@@ -16,13 +16,15 @@ from PIL import Image
 
 from slotseg.classes import Category
 from slotseg.config import get_cfg
-from slotseg.data import build_train_loader, register_coco_panoptic
+from slotseg.data import TrainingBatch, build_train_loader, register_coco_panoptic
+from slotseg.data.mixing import build_mixing
 from slotseg.engine import visualize_data as module
-from slotseg.engine.visualize_data import draw_sample, visualize_data
+from slotseg.engine.visualize_data import draw_sample, draw_views, visualize_data
 from slotseg.errors import ConfigError
 
 SET = "clevr_generated_train"
 OWN = "visualize_test_panoptic"
+SMALL = ("INPUT.IMAGE_SIZE", "(16, 16)", "SOLVER.IMS_PER_BATCH", "2")
 
 
 @pytest.fixture
@@ -60,6 +62,45 @@ def test_the_first_samples_of_the_training_are_drawn(cfg, tmp_path, monkeypatch)
     drawn.clear()
     visualize_data(cfg, str(tmp_path / "out"), num=6, seed=6, progress=False)
     assert any(not torch.equal(a["image"], b["image"]) for a, b in zip(drawn, trained, strict=True))
+
+
+def test_they_are_mixed_as_the_training_does_it_at_that_iteration(cfg, tmp_path, monkeypatch):
+    drawn: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        module, "draw_sample", lambda sample, *_: drawn.append(sample) or np.zeros((2, 2, 3), "u1")
+    )
+    cfg.MIXING.CUTMIX.PROBABILITY = cfg.MIXING.MOSAIC.PROBABILITY = 0.5
+    cfg.MIXING.CUTMIX.START = 3
+    files = visualize_data(cfg, str(tmp_path / "out"), num=8, iteration=2, progress=False)
+    batches, mixing = iter(build_train_loader(cfg, 2)), build_mixing(cfg)
+    trained = [sample for t in (2, 3) for sample in mixing(TrainingBatch(next(batches)), t).labeled]
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(drawn, trained, strict=True))
+    assert any("mixed_with" in sample for sample in drawn)
+    assert [Path(file).name[:5] for file in files] == [f"{n:04d}_" for n in range(8, 16)]
+
+
+@pytest.mark.parametrize("image_format", ["RGB", "BGR", "L"])
+def test_views_lie_on_each_other_and_the_window_is_framed(cfg, tmp_path, image_format):
+    cfg.INPUT.FORMAT = image_format
+    cfg.DATASETS.LABELED_IMAGES = 1
+    cfg.SEMI.IMS_PER_BATCH = 1
+    # Too gentle for any colour to change by much.
+    for key in ("COLOR_PROBABILITY", "GRAYSCALE", "BLUR"):
+        cfg.INPUT.STRONG[key] = 0.0
+    sample = next(iter(build_train_loader(cfg))).unlabeled[0]
+    picture = draw_views(sample, image_format).astype(float)
+    side = 256
+    assert picture.shape == (side, 3 * side + 2 * 8, 3)
+    weak, carried, strong = (picture[:, i * (side + 8) :][:, :side] for i in range(3))
+    assert abs(carried - strong).mean() < 12
+    frame = (weak == (255, 160, 0)).all(axis=2)
+    view, factor = sample["view"], side // 16
+    rows, columns = frame.any(1).nonzero()[0], frame.any(0).nonzero()[0]
+    assert abs(rows[0] - factor * view.top) <= 2 and abs(columns[0] - factor * view.left) <= 2
+    assert abs(rows[-1] - factor * (view.top + view.height)) <= 2
+    assert abs(columns[-1] - factor * (view.left + view.width)) <= 2
+    (file,) = visualize_data(cfg, str(tmp_path), num=1, unlabeled=True, progress=False)
+    assert np.array_equal(np.asarray(Image.open(file)), picture)
 
 
 @pytest.mark.parametrize("image_format", ["RGB", "BGR", "L"])
@@ -103,13 +144,17 @@ def test_numbers_that_make_no_sense(cfg, tmp_path):
         visualize_data(cfg, str(tmp_path), num=0)
     with pytest.raises(ConfigError, match="nonsense"):
         visualize_data(cfg, str(tmp_path), dataset="nonsense")
+    with pytest.raises(ConfigError, match="iteration -1"):
+        visualize_data(cfg, str(tmp_path), iteration=-1)
+    with pytest.raises(ConfigError, match="SEMI.IMS_PER_BATCH is 0"):
+        visualize_data(cfg, str(tmp_path), unlabeled=True)
 
 
 def test_the_tool(cfg, tmp_path, project_root, monkeypatch, capsys):
     path = str(project_root / "tools" / "visualize_data.py")
-    arguments = ["--dataset", SET, "--num", "1", "--seed", "1", "--output", "drawn"]
+    arguments = ["--dataset", SET, "--num", "1", "--seed", "1", "--iteration", "1"]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [path, *arguments, "INPUT.IMAGE_SIZE", "(16, 16)"])
+    monkeypatch.setattr(sys, "argv", [path, *arguments, "--output", "drawn", *SMALL])
     runpy.run_path(path, run_name="__main__")
     assert "pictures in drawn: 1" in capsys.readouterr().out
-    assert len(list((tmp_path / "drawn").glob("0000_*.png"))) == 1
+    assert len(list((tmp_path / "drawn").glob("0002_*.png"))) == 1
