@@ -1,5 +1,7 @@
 """The moving average of weights against its closed form, and what becomes of buffers."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,9 @@ class Everything(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
         self.register_buffer("unsaved", torch.zeros(1), persistent=False)
+
+    def forward(self, x):
+        return self.norm(self.trained(x)[:, :, None, None]).square().mean()
 
 
 def average_of(source, **kwargs):
@@ -147,6 +152,45 @@ def test_gradients_do_not_reach_the_average():
         assert parameter.grad is None and not parameter.requires_grad
         torch.testing.assert_close(parameter, before[name])
         assert not torch.equal(source.get_parameter(name), before[name])
+
+
+def one_process_of_two(rank, folder):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2
+    )
+    # As in a training: processes begin with weights of their own, the wrapper sends those of the
+    # first; batch statistics are each process's own.
+    torch.manual_seed(rank)
+    source = Everything()
+    wrapped = nn.parallel.DistributedDataParallel(source)
+    average, ema = average_of(source)
+    ema.copy()
+    torch.manual_seed(10 + rank)
+    for step in range(3):
+        wrapped(torch.randn(2, 3)).backward()
+        with torch.no_grad():
+            source.trained.weight -= source.trained.weight.grad
+        ema.update(decay_at(step, 0.9, 10.0))
+    torch.save((average.state_dict(), source.norm.running_mean), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_have_the_same_average(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=one_process_of_two, args=(rank, str(tmp_path))) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    (first, statistics), (second, others) = (
+        torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)
+    )
+    assert not torch.equal(statistics, others)
+    assert first["norm.running_mean"].abs().sum() > 0
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
 def test_models_of_different_architectures():

@@ -8,6 +8,9 @@ import torch
 OPTIONS = (
     *("SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "2"),
     *("OUTPUT_DIR", "two"),
+    *("MEAN_TEACHER.ENABLED", "True", "DATASETS.LABELED_IMAGES", "5", "SEMI.IMS_PER_BATCH", "2"),
+    *("SEMI.START", "1", "SEMI.RAMP", "0", "PSEUDO_LABELS.MAX_UNCERTAINTY", "1.0"),
+    *("PSEUDO_LABELS.MIN_CONFIDENCE_THINGS", "0.1"),
 )
 
 
@@ -47,7 +50,8 @@ def test_two_processes_train_and_resume(train_net, tmp_path):
     # Only the main process talks.
     assert other.out == ""
     again = torch.load(output / "model_final.pth", weights_only=True)
-    assert all(torch.equal(saved["model"][key], again["model"][key]) for key in saved["model"])
+    for whose in ("model", "teacher"):
+        assert all(torch.equal(saved[whose][key], again[whose][key]) for key in saved[whose])
 
 
 def test_processes_that_it_starts_itself_fail_without_traceback(train_net, tmp_path):
