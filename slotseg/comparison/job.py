@@ -209,7 +209,12 @@ def _model(cfg: CfgNode, job: Job) -> nn.Module:
     if job.trains:
         load_weights(model, os.path.join(job.folder, f"{FINAL}.pth"))
     elif job.weights != AS_BUILT:
-        load_weights(model, _given_weights(cfg, job), trust_pickle=cfg.MODEL.TRUST_PICKLE)
+        load_weights(
+            model,
+            _given_weights(cfg, job),
+            trust_pickle=cfg.MODEL.TRUST_PICKLE,
+            weights_of=cfg.TEST.WEIGHTS_OF,
+        )
     return model
 
 

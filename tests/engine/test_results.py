@@ -49,5 +49,10 @@ def test_panoptic_quality_has_a_table_of_its_own():
     both = format_results({"streets": {"panoptic": panoptic, **RESULTS["set_b"]}})
     assert "slots/ARI" in both
     assert "panoptic quality" in both
+    # A student has one besides that of its teacher.
+    two = format_results({"streets": {"panoptic": panoptic, "student/panoptic": panoptic}})
+    titles = [line.split(":")[0] for line in two.splitlines() if "panoptic quality" in line]
+    assert titles == ["streets", "streets, student"]
+    assert "student/panoptic" not in two
     # The writers and TEST.BEST_METRIC see plain names.
     assert flatten_results({"panoptic": panoptic})["panoptic/PQ"] == 41.234
