@@ -202,6 +202,19 @@ def test_images_of_any_size_give_maps_of_the_wanted_size(kind):
 
 
 @pytest.mark.parametrize("kind", MODELS)
+def test_pixel_probabilities_on_request(kind):
+    model = build(kind, overrides=[f"{HF}.OBJECT_THRESHOLD", 0.0]).eval()
+    samples = [make_sample((33, 50)), {**make_sample((64, 41)), "want_pixel_probs": True}]
+    with torch.no_grad():
+        plain, asked = model(samples)
+    assert "pixel_probs" not in plain
+    probs = asked["pixel_probs"]
+    assert probs.shape == (len(model.is_thing) + 1, *asked["panoptic_seg"][0].shape)
+    assert torch.allclose(probs.sum(dim=0), torch.ones(probs.shape[1:]), atol=1e-5)
+    assert all(0.0 < s["confidence"] <= s["score"] for s in asked["panoptic_seg"][1])
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_nothing_confident_gives_an_empty_map(kind):
     model = build(kind, overrides=[f"{HF}.OBJECT_THRESHOLD", 1.0]).eval()
     with torch.no_grad():

@@ -10,7 +10,11 @@ from detectron2.utils.events import EventStorage
 from slotseg import get_cfg
 from slotseg.classes import Category, ClassSet, set_class_metadata
 from slotseg.errors import ConfigError, DatasetError
-from slotseg.meta_arch.stock.segments import from_class_and_instance, from_merged_ids
+from slotseg.meta_arch.stock.segments import (
+    add_confidence,
+    from_class_and_instance,
+    from_merged_ids,
+)
 
 SIZE = (64, 96)
 CATEGORIES = [
@@ -248,6 +252,33 @@ def test_raw_outputs_of_panoptic_fpn_are_detectron2s(build):
     with torch.no_grad():
         instances, stuff = model.inference([street()], do_postprocess=False)
     assert instances[0].has("pred_masks") and stuff.shape == (1, 3, *SIZE)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("panoptic_fpn", 3), ("panoptic_deeplab", 4)])
+def test_models_tell_how_sure_they_are_on_request(name, classes, build):
+    model = build(name)
+    scene = street()
+    plain, asked = predict(model, [scene, {**scene, "want_pixel_probs": True}])
+    assert "pixel_probs" not in plain
+    assert "confidence" not in {key for s in plain["panoptic_seg"][1] for key in s}
+    probs = asked["pixel_probs"]
+    # Panoptic FPN's semantic branch knows all things as one class.
+    assert probs.shape == (classes, *SIZE) and probs.dtype == torch.float32
+    assert torch.allclose(probs.sum(dim=0), torch.ones(SIZE), atol=1e-5)
+    assert torch.equal(asked["panoptic_seg"][0], plain["panoptic_seg"][0])
+
+
+def test_confidence_is_the_mean_of_the_segments_own_class():
+    ids = torch.tensor([[1, 1, 2, 3]])
+    segments = [
+        {"id": 1, "category_id": 2},
+        {"id": 2, "category_id": 1, "score": 0.9},
+        {"id": 3, "category_id": 3},
+    ]
+    probs = torch.tensor([[[0.1, 0.2, 0.3, 0.4]], [[0.9, 0.8, 0.7, 0.6]]])
+    _, told = add_confidence((ids, segments), probs, {2: 1, 1: 0})
+    assert told[0]["confidence"] == pytest.approx(0.85)
+    assert "confidence" not in told[1] and "confidence" not in told[2]
 
 
 def test_merged_ids_become_contiguous_classes_with_areas():
