@@ -833,15 +833,15 @@ def _add_curriculum(cfg: CfgNode) -> None:
     # Easy images first: training draws its labelled images from the easiest so many, a share that
     # grows until all are in (slotseg/data/curriculum.py).
     node = cfg.CURRICULUM = CfgNode()
-    # What makes an image difficult; empty: no curriculum. Of what the data set lists:
-    # "segments": their number; "smallest_object": how small its smallest thing is;
-    # "class_rarity": how few other images have its classes (neither counts crowds). "loss": the
-    # model's own loss on it, measured anew now and then. "random": nothing, an order drawn once;
-    # the control that tells what the growing number of images does by itself.
+    # What makes an image difficult; empty: no curriculum. Of what the data set lists, crowds left
+    # out: "segments", their number; "smallest_object", how small its smallest thing is;
+    # "class_rarity", how few other images have its classes. "loss": the model's own loss on it,
+    # measured anew now and then. "random": nothing, an order drawn once; the control that tells
+    # what the growing number of images does by itself.
     node.DIFFICULTY = ""
-    # How the share of images grows from START_SHARE to 1: "linear" with the iterations; "root",
-    # its square does, so that every newcomer is seen about as often (Platanios et al. 2019);
-    # "step", in STEPS equal steps, the last of them where all images come in.
+    # How the share of images that are in grows from START_SHARE to 1: "linear", equally fast all
+    # the time; "root", slower and slower, by as many images in every round through those that are
+    # in (Platanios et al. 2019); "step", in STEPS equal steps, the last where all images come in.
     node.PACING = "linear"
     node.START_SHARE = 0.25
     node.STEPS = 4

@@ -19,8 +19,8 @@ class Pacing:
     With ``p`` the part of ``end`` that has passed and ``s`` the share at the start it is
 
     * ``"linear"``: ``s + (1 - s) p``;
-    * ``"root"``: ``sqrt(s^2 + (1 - s^2) p)``. The more images are in, the slower new ones come, so
-      that every newcomer is drawn about as often as those before it (Platanios et al.,
+    * ``"root"``: ``sqrt(s^2 + (1 - s^2) p)``. The more images are in, the longer a round through
+      them, and the slower new ones come: as many in every round (Platanios et al.,
       *Competence-based Curriculum Learning*, 2019, equation 7);
     * ``"step"``: ``s + (1 - s) floor(steps p) / steps``, the stages of Bengio et al.,
       *Curriculum Learning*, 2009.

@@ -43,8 +43,8 @@ def test_linear_and_root_follow_their_formulas() -> None:
         assert root.share(iteration) >= linear.share(iteration)
 
 
-def test_newcomers_of_root_share_out_the_draws_evenly() -> None:
-    """The number of images that come in an iteration times the number that are in is constant."""
+def test_with_root_as_many_images_come_in_every_round() -> None:
+    """What comes in an iteration, times the iterations of a round, is constant."""
     root = Pacing("root", 0.1, 1000)
     growth = [
         (root.share(t + 1) - root.share(t)) * (root.share(t + 1) + root.share(t)) / 2

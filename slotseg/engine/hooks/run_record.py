@@ -28,7 +28,7 @@ class RunRecord(HookBase):
     ``processor_seconds`` is the processor time of the same steps, that of the data workers
     included (of this rank's process alone, if there are several).
     All are part of the training state: they add up over resumes, and steps that a kill undid do
-    not count. Must be the first hook.
+    not count. Must be the first hook, but for those whose work after a step is part of the step.
 
     Args:
         also_at: says of an iteration whether ``run.json`` is brought up to date after it.
@@ -58,7 +58,7 @@ class RunRecord(HookBase):
 
     def after_step(self) -> None:
         self._train_seconds += time.perf_counter() - self._step_began
-        # Never negative: a worker that died took its time with it.
+        # Never negative: the time of a worker that ends is rounded anew.
         self._processor_seconds += max(0.0, processor_seconds() - self._processor_began)
         if comm.is_main_process() and self._also_at(self.trainer.iter):
             self._write(finished=None)
