@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from slotseg.errors import ConfigError, DatasetError
 NUM_CLASSES = 6
 FIRST_THING = 3
 KEEP_ALL = Remains(0, 0.0)
+HALF = Fraction(1, 2)
 Dicts = list[dict[str, Any]]
 
 
@@ -95,9 +97,10 @@ def painted(dicts: Dicts, patches: list[Patch]) -> np.ndarray:
         top, left, height, width = patch.box
         for y in range(height):
             for x in range(width):
-                row = math.floor((patch.corner[0] + y + 0.5) * source.shape[0] / patch.size[0])
-                column = math.floor((patch.corner[1] + x + 0.5) * source.shape[1] / patch.size[1])
-                origin[top + y, left + x] = number, source[row, column]
+                row = math.floor((Fraction(y) + HALF) * patch.window[2] / height)
+                column = math.floor((Fraction(x) + HALF) * patch.window[3] / width)
+                segment = source[patch.window[0] + row, patch.window[1] + column]
+                origin[top + y, left + x] = number, segment
     assert (origin[..., 0] >= 0).all()
     return origin
 
@@ -124,7 +127,7 @@ def expected(dicts: Dicts, patches: list[Patch], remains: Remains) -> list[dict[
         for number, segment in members:
             patch = patches[number]
             segment_map = dicts[patch.source]["segment_map"]
-            scale = patch.size[0] * patch.size[1] / segment_map.numel()
+            scale = math.prod(patch.box[2:]) / math.prod(patch.window[2:])
             former += int((segment_map == segment).sum()) * scale
         first = dicts[patches[members[0][0]].source]
         is_crowd = bool(first["segment_is_crowd"][members[0][1]])
@@ -249,7 +252,7 @@ def test_the_order_of_the_batch_does_not_matter(name, count, size, seed):
     for patches in planned(MAKERS[name](remains), count, size, seed):
         if not patches:
             continue
-        renamed = [Patch(int(place[p.source]), p.size, p.corner, p.box) for p in patches]
+        renamed = [Patch(int(place[p.source]), p.window, p.box) for p in patches]
         own = compose([Source(sample) for sample in dicts], patches, remains)
         assert same(own, compose(moved, renamed, remains))
 
@@ -269,9 +272,9 @@ def test_plans_fit(name, count, size, seed):
             top, left, height, width = patch.box
             assert min(top, left) >= 0 and min(height, width) >= 1
             taken[top : top + height, left : left + width] += 1
-            assert min(patch.corner) >= 0
-            assert patch.corner[0] + height <= patch.size[0] <= size[0]
-            assert patch.corner[1] + width <= patch.size[1] <= size[1]
+            assert min(patch.window[:2]) >= 0
+            assert height <= patch.window[2] <= size[0] - patch.window[0]
+            assert width <= patch.window[3] <= size[1] - patch.window[1]
         assert taken.min() >= 1
         assert taken.max() <= (1 if name == "mosaic" else 2)
 
@@ -322,9 +325,8 @@ def test_the_shrunk_picture_and_its_segments_lie_on_each_other():
         "segment_map": segment_map,
         "segment_is_object": torch.tensor([False, True]),
     }
-    patches = [Patch(0, (40, 60), (0, 0), (0, 0, 40, 60))]
-    # The map is as large as the file; the patch covers a part of it only.
-    patches.insert(0, Patch(0, (60, 90), (0, 0), (0, 0, 60, 90)))
+    whole = (0, 0, 60, 90)
+    patches = [Patch(0, whole, whole), Patch(0, whole, (0, 0, 40, 60))]
     mixed = compose([Source(sample)], patches, KEEP_ALL)
     shrunk = mixed["segment_map"][:40, :60]
     inside = mixed["image"][0, :40, :60] > 100

@@ -10,27 +10,31 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from slotseg.data.mixing.segments import Remains, SegmentTable
 
+Box = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True)
 class Patch:
-    """A window of an image, and where it goes; all in pixels.
+    """A window of an image, and where it goes.
 
     Attributes:
         source: number of the image in its batch.
-        size: (height, width) to which that image is resized first.
-        corner: (top, left) of the window in the resized image.
-        box: (top, left, height, width) in the new image, as large as the window.
+        window: (top, left, height, width) in that image, in pixels.
+        box: the same in the new image; where it is smaller than the window, the window is shrunk.
     """
 
     source: int
-    size: tuple[int, int]
-    corner: tuple[int, int]
-    box: tuple[int, int, int, int]
+    window: Box
+    box: Box
+
+    @property
+    def enlargement(self) -> float:
+        """Area of the box as a share of the window's."""
+        return self.box[2] * self.box[3] / (self.window[2] * self.window[3])
 
 
 class Source:
@@ -55,10 +59,9 @@ class Source:
         return torch.bincount(marks, minlength=self.num_segments + 1)[1:]
 
     @cached_property
-    def picture(self) -> Image.Image:
-        """The pixels as Pillow has them."""
-        channels = list(self.sample["image"].cpu().numpy())
-        return Image.fromarray(channels[0] if len(channels) == 1 else cv2.merge(channels))
+    def pixels(self) -> np.ndarray:
+        """The image as OpenCV has it, uint8 ``[H, W, C]``, or ``[H, W]`` of one channel."""
+        return cv2.merge(list(self.sample["image"].cpu().numpy()))
 
 
 def compose(
@@ -94,7 +97,7 @@ def compose(
         seen = _window_of_map(source.sample["segment_map"], patch)
         _inside(marks, patch.box).copy_(seen + (next_mark + 1))
         _inside(image, patch.box).copy_(_window_of_image(source, patch))
-        former.append(source.areas.double() * _enlargement(marks, patch.size))
+        former.append(source.areas.double() * patch.enlargement)
         place_of_mark.append(torch.arange(source.num_segments) + next_mark + 1)
         next_mark += source.num_segments + 1
     places = torch.cat(place_of_mark).to(marks.device)
@@ -112,40 +115,29 @@ def compose(
     }
 
 
-def _enlargement(segment_map: Tensor, size: tuple[int, int]) -> float:
-    height, width = segment_map.shape
-    return size[0] * size[1] / (height * width)
-
-
-def _inside(array: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+def _inside(array: Any, box: Box) -> Any:
+    """A view of the last two dimensions of a tensor or an array."""
     top, left, height, width = box
     return array[..., top : top + height, left : left + width]
 
 
 def _window_of_map(segment_map: Tensor, patch: Patch) -> Tensor:
-    """Of the map resized by nearest neighbour at pixel centres, without resizing all of it."""
-    if patch.size == tuple(segment_map.shape):
-        return _inside(segment_map, (*patch.corner, *patch.box[2:]))
+    """By nearest neighbour at pixel centres."""
+    if patch.window[2:] == patch.box[2:]:
+        return _inside(segment_map, patch.window)
     rows, columns = (
-        # Whole numbers: the centre of pixel r is (r + 1/2) * old / new, rounded down.
-        (2 * torch.arange(start, start + length, device=segment_map.device) + 1) * old // (2 * new)
-        for start, length, old, new in zip(
-            patch.corner, patch.box[2:], segment_map.shape, patch.size, strict=True
-        )
+        # Whole numbers: the centre of pixel r lies at (r + 1/2) * old / new, rounded down.
+        start + (2 * torch.arange(new, device=segment_map.device) + 1) * old // (2 * new)
+        for start, old, new in zip(patch.window[:2], patch.window[2:], patch.box[2:], strict=True)
     )
     return segment_map.index_select(0, rows).index_select(1, columns)
 
 
 def _window_of_image(source: Source, patch: Patch) -> Tensor:
-    """Of the image resized bilinearly with antialiasing, as mappers do it, ``[C, h, w]`` uint8."""
-    image = source.sample["image"]
-    size, (top, left) = tuple(image.shape[1:]), patch.corner
-    height, width = patch.box[2:]
-    if patch.size == size:
-        return _inside(image, (top, left, height, width))
-    down, across = size[0] / patch.size[0], size[1] / patch.size[1]
-    # Rounding must not carry the window over the edge; Pillow refuses that.
-    bottom, right = min((top + height) * down, size[0]), min((left + width) * across, size[1])
-    box = (left * across, top * down, right, bottom)
-    resized = np.array(source.picture.resize((width, height), Image.BILINEAR, box=box))
-    return torch.from_numpy(resized.reshape(height, width, -1)).permute(2, 0, 1)
+    """Shrunk by the mean over areas, ``[C, h, w]`` uint8."""
+    if patch.window[2:] == patch.box[2:]:
+        return _inside(source.sample["image"], patch.window)
+    top, left, height, width = patch.window
+    window = source.pixels[top : top + height, left : left + width]
+    shrunk = cv2.resize(window, patch.box[:1:-1], interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(shrunk.reshape(*shrunk.shape[:2], -1)).permute(2, 0, 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slotseg.data.mixing.compose import Patch, Source, compose
+from slotseg.data.mixing.compose import Box, Patch, Source, compose
 from slotseg.data.mixing.segments import Remains
 from slotseg.errors import ConfigError, DatasetError
 
@@ -108,23 +108,23 @@ class CutMix(Mix):
         if not height or not width:
             return []
         return [
-            Patch(image, size, (0, 0), (0, 0, *size)),
-            Patch(partner, size, (top, left), (top, left, height, width)),
+            Patch(image, (0, 0, *size), (0, 0, *size)),
+            Patch(partner, (top, left, height, width), (top, left, height, width)),
         ]
 
 
 class Mosaic(Mix):
     """Four images that meet at a random point (Bochkovskiy et al. 2020).
 
-    Each is shrunk by a random factor, its shape kept, and a random window of it fills its quarter.
+    A random window of each fills its quarter, shrunk by a random factor, its shape kept.
     One of the four is the image itself, in a random quarter; the others are different ones as far
     as the batch has so many.
 
     Args:
         center: smallest and largest share of height and width at which the point lies, between 0
             and 1, both excluded.
-        scale: smallest and largest factor, above 0 and at most 1. One with which a quarter would
-            not be filled is raised to where it is.
+        scale: smallest and largest factor, above 0 and at most 1. One whose window would not fit
+            into the image is raised to where it does.
         remains: what is too little to stay a segment.
     """
 
@@ -166,19 +166,16 @@ class Mosaic(Mix):
             for source, place in zip(sources, rng.permutation(4), strict=True)
         ]
 
-    def _quarter(
-        self, source: int, box: tuple[int, int, int, int], size: Size, rng: np.random.Generator
-    ) -> Patch:
+    def _quarter(self, source: int, box: Box, size: Size, rng: np.random.Generator) -> Patch:
         least = max(box[2] / size[0], box[3] / size[1])
         factor = rng.uniform(*(max(bound, least) for bound in self.scale))
-        shrunk = tuple(
-            max(round(edge * factor), length) for edge, length in zip(size, box[2:], strict=True)
+        window = tuple(
+            min(round(length / factor), edge) for edge, length in zip(size, box[2:], strict=True)
         )
-        corner = tuple(
-            int(rng.integers(edge - length + 1))
-            for edge, length in zip(shrunk, box[2:], strict=True)
+        top, left = (
+            int(rng.integers(edge - length + 1)) for edge, length in zip(size, window, strict=True)
         )
-        return Patch(source, shrunk, corner, box)
+        return Patch(source, (top, left, *window), box)
 
 
 def _others(image: int, num_images: int) -> list[int]:
