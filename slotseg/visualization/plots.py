@@ -38,6 +38,8 @@ _MAX_POINTS = 400
 
 _SCORES = ("ARI", "FG-ARI", "mBO", "mIoU")
 _PANOPTIC_SCORES = ("PQ", "PQ_things", "PQ_stuff", "SQ", "RQ")
+# Stands before the scores of a student, whose teacher has the plain names.
+_STUDENT = "student"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,27 @@ def run_charts(
             "Weighted, as they are added up. Logarithmic.",
             _series(curves, sorted(losses, key=lambda name: (name != "total_loss", name))),
             log=True,
+        ),
+        Chart(
+            "Losses on pseudo labels",
+            "Weighted, but for the weight of pseudo labels as a whole. Logarithmic.",
+            [
+                Series(name.removeprefix("pseudo_"), curves[name])
+                for name in sorted(curves)
+                if name.startswith("pseudo_loss_")
+            ],
+            log=True,
+        ),
+        Chart(
+            "Pseudo labels",
+            "Share of the pixels that the student learns from, share that the teacher is unsure "
+            "of, and how confident it is of the segments that are kept.",
+            [
+                Series(name, curves[f"pseudo/{name}"])
+                for name in ("kept", "uncertain", "confidence")
+                if f"pseudo/{name}" in curves
+            ],
+            limits=(0, 1),
         ),
         *_quality_charts(curves),
         *_score_charts(curves),
@@ -266,7 +289,7 @@ def _score_charts(curves: Mapping[str, Curve]) -> list[Chart]:
     """Slot scores, one chart a data set."""
     return [
         Chart(
-            f"Scores on {dataset}" if dataset else "Scores",
+            f"Scores{_of_what(dataset)}",
             "At every evaluation. 1 is perfect.",
             series,
             limits=(None, 1),
@@ -279,13 +302,21 @@ def _quality_charts(curves: Mapping[str, Curve]) -> list[Chart]:
     """Panoptic quality, one chart a data set."""
     return [
         Chart(
-            f"Panoptic quality on {dataset}" if dataset else "Panoptic quality",
+            f"Panoptic quality{_of_what(dataset)}",
             "At every evaluation, in percent.",
             series,
             limits=(0, None),
         )
         for dataset, series in _series_by_dataset(curves, PANOPTIC, _PANOPTIC_SCORES)
     ]
+
+
+def _of_what(prefix: str) -> str:
+    """The data set and whose scores they are, from what stands before the task's name."""
+    dataset, _, student = prefix.rpartition("/")
+    if student != _STUDENT:
+        dataset, student = prefix, ""
+    return (" of the student" if student else "") + (f" on {dataset}" if dataset else "")
 
 
 def _series_by_dataset(

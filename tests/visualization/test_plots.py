@@ -58,6 +58,26 @@ def test_several_data_sets_get_a_chart_each():
     assert by_title(run_charts(curves)) == {"Scores on a": ["ARI"], "Scores on b": ["ARI", "mBO"]}
 
 
+def test_pseudo_labels_and_a_student_have_charts_of_their_own():
+    curves = {
+        "panoptic/PQ": curve(10, 20),
+        "student/panoptic/PQ": curve(9, 18),
+        "a/student/slots/ARI": curve(0.1),
+        "pseudo/kept": curve(0.2, 0.7),
+        "pseudo/kept_car": curve(0.1, 0.2),
+        "pseudo_loss_mask": curve(3, 2),
+        "loss_mask": curve(2, 1),
+    }
+    assert by_title(run_charts(curves)) == {
+        "Losses": ["loss_mask"],
+        "Losses on pseudo labels": ["loss_mask"],
+        "Pseudo labels": ["kept"],
+        "Panoptic quality": ["PQ"],
+        "Panoptic quality of the student": ["PQ"],
+        "Scores of the student on a": ["ARI"],
+    }
+
+
 def test_values_that_are_not_finite_are_left_out():
     similarity = next(c for c in run_charts({}, MONITOR) if c.title == "Slot similarity")
     assert similarity.series[0].curve == Curve([0], [0.9])
