@@ -183,8 +183,8 @@ def _add_mixing(cfg: CfgNode) -> None:
 def _add_few_labels(cfg: CfgNode) -> None:
     # Which images of DATASETS.TRAIN are labelled; at most one of the three may be given. The labels
     # of the others are not read (only counted, to warn of classes that are left without any), and
-    # they become unlabelled images. MAX_OBJECTS and MAX_IMAGES choose first; epochs, in which
-    # periods are counted, are of labelled images.
+    # they become unlabelled images. MAX_OBJECTS and MAX_IMAGES choose first. Epochs, in which
+    # periods are counted, are of all images, so that periods do not depend on how many have labels.
     # Share of the images, above 0 and at most 1, rounded to whole images and never to none.
     cfg.DATASETS.LABELED_FRACTION = 1.0
     # Number of images; 0: not given.

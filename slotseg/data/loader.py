@@ -140,8 +140,14 @@ def training_images(cfg: CfgNode) -> list[dict[str, Any]]:
 
 
 def epoch_length(cfg: CfgNode) -> int:
-    """Iterations in which every labelled training image is seen once, rounded up."""
-    return -(-len(training_images(cfg)) // cfg.SOLVER.IMS_PER_BATCH)
+    """Iterations in which as many images are drawn as ``DATASETS.TRAIN`` has, rounded up.
+
+    Where all are labelled, each is then seen once. Of a split all images count, whether their
+    labels are used or not: periods that are counted in epochs are the same for any number of
+    labels, and do not shrink to a few iterations where there are few.
+    """
+    split = split_training_images(cfg)
+    return -(-(len(split.labeled) + len(split.rest)) // cfg.SOLVER.IMS_PER_BATCH)
 
 
 def dataset_images(cfg: CfgNode, dataset_name: str) -> list[dict[str, Any]]:

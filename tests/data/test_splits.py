@@ -127,7 +127,8 @@ def test_shares_and_numbers(change, count):
     for part in (split.labeled, split.rest):
         assert ids(part) == [name for name in ids(everything) if name in set(ids(part))]
     assert training_images(cfg) == split.labeled
-    assert epoch_length(cfg) == -(-count // cfg.SOLVER.IMS_PER_BATCH)
+    # Periods that are counted in epochs are those of a training with all labels.
+    assert epoch_length(cfg) == -(-len(everything) // cfg.SOLVER.IMS_PER_BATCH)
 
 
 def test_smaller_splits_are_part_of_larger_ones_however_they_are_given():

@@ -208,6 +208,8 @@ def test_a_partial_folder_of_another_config_is_not_gone_on_with(vit_cfg, made, t
     [
         (("INPUT.RANDOM_FLIP", "horizontal"), "INPUT.RANDOM_FLIP"),
         (("INPUT.COLOR_JITTER.HUE", "0.1"), "INPUT.COLOR_JITTER.HUE"),
+        (("INPUT.STRONG.LABELED", "True"), "INPUT.STRONG.LABELED"),
+        (("SEMI.IMS_PER_BATCH", "2"), "SEMI.IMS_PER_BATCH"),
         (("INPUT.CROP.ENABLED", "True"), "INPUT.CROP.ENABLED"),
         (("INPUT.RESIZE", "shortest_edge"), "INPUT.RESIZE"),
         (("MODEL.META_ARCHITECTURE", "MaskedAutoencoder"), "MaskedAutoencoder"),
