@@ -23,6 +23,8 @@ from slotseg.engine.clocks import PROCESSOR
 
 # Numbers of steps further apart than this share are told of.
 _EQUAL_STEPS = 0.01
+# And minutes further from those that were planned.
+_EQUAL_MINUTES = 0.15
 
 
 def score_title(score: str) -> str:
@@ -47,8 +49,7 @@ def study_table(record: StudyRecord) -> str:
         tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True),
         _legend(record),
     ]
-    uneven = _uneven_steps(record)
-    parts += [uneven] if uneven else []
+    parts += [line for line in (_uneven_steps(record), _off_the_clock(record)) if line]
     parts += ["### Variants", "\n".join(_describe(record))]
     lines = [
         f"- {trial_name(trial)}: {error}" for trial in record.trials for error in trial.row.errors
@@ -109,7 +110,6 @@ def _cells(record: StudyRecord) -> tuple[list[str], list[list[str]]]:
     study = record.plan.study
     first, *others = study.scores
     title = score_title(first)
-    processor = record.plan.clock == PROCESSOR
     headers = [
         "variant",
         *([study.curve.label] if study.curve else []),
@@ -120,9 +120,8 @@ def _cells(record: StudyRecord) -> tuple[list[str], list[list[str]]]:
         "seeds better",
         *map(score_title, others),
         "steps",
-        "processor min" if processor else "training min",
+        "processor min" if record.plan.clock == PROCESSOR else "training min",
     ]
-    seconds = "train_processor_seconds" if processor else "train_seconds"
     rows = [
         [
             trial.variant.name.replace("|", "/"),
@@ -131,7 +130,7 @@ def _cells(record: StudyRecord) -> tuple[list[str], list[list[str]]]:
             *_difference(trial, study.reference, first),
             *(_score(trial, score) for score in others),
             whole(trial.row.number("steps")),
-            digits(_minutes(trial, seconds)),
+            digits(_training_minutes(trial, record)),
         ]
         for trial in record.trials
     ]
@@ -199,6 +198,24 @@ def _uneven_steps(record: StudyRecord) -> str:
     )
 
 
+def _off_the_clock(record: StudyRecord) -> str:
+    """Says so where steps took another time than they did when they were fitted to the budget."""
+    minutes = record.plan.minutes
+    took = {trial_name(t): m for t in record.trials if (m := _training_minutes(t, record))}
+    off = [
+        f"{name} {digits(found)}"
+        for name, found in took.items()
+        if minutes is not None and abs(found / minutes - 1) > _EQUAL_MINUTES
+    ]
+    if not off:
+        return ""
+    return (
+        f"Not the {minutes:g} minutes that were planned: {', '.join(off)}. The machine was busier, "
+        "or less busy, when the time of a step was measured, or a step changed in the training; "
+        "--steps gives all the same number."
+    )
+
+
 def _describe(record: StudyRecord) -> list[str]:
     """What every variant changes and why, in the order of the table."""
     study = record.plan.study
@@ -232,6 +249,12 @@ def _origins(record: StudyRecord) -> list[str]:
         + " on ".join(part for part in (f"`{command}`" if command else "", machine) if part)
         for (command, machine), names in lines.items()
     ]
+
+
+def _training_minutes(trial: TrialRecord, record: StudyRecord) -> float | None:
+    """On the clock of the budget."""
+    processor = record.plan.clock == PROCESSOR
+    return _minutes(trial, "train_processor_seconds" if processor else "train_seconds")
 
 
 def _minutes(trial: TrialRecord, number: str) -> float | None:

@@ -191,9 +191,10 @@ class Trainer(TrainerBase):
             cfg.SOLVER.CHECKPOINTS_KEPT,
         )
         return [
+            # Before the record of time, which ends with its turn: following is part of a step.
+            self._mean_teacher_hook(),
             hooks.RunRecord(checkpoint.is_due),
             IterationTimer(),
-            self._mean_teacher_hook(),
             hooks.Mixing(mixing) if mixing else None,
             self._curriculum_hook(),
             hooks.SlotMonitor(cfg, self._period(cfg.SLOT_MONITOR.PERIOD, 1)),

@@ -157,6 +157,18 @@ def test_steps_that_differ_are_told(write_study_file, tmp_path, made_up):
     assert "each trained as its config says" in text
 
 
+def test_another_time_than_planned_is_told(write_study_file, tmp_path, made_up):
+    for clock, told in (("wall", False), ("processor", True)):
+        plan = plan_of(
+            write_study_file(), tmp_path, steps=None, minutes=1.0, clock=clock, seeds=[0]
+        )
+        ablate(plan)
+        text = (tmp_path / "out" / "ablation.md").read_text()
+        told_of = "Not the 1 minutes that were planned: plain 1.50, colours 1.50, both 1.50."
+        assert (told_of in text) is told
+        assert ("| processor min |" in text.replace("   ", " ").replace("  ", " ")) is told
+
+
 def test_pairs():
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
     assert paired_difference({0: float("nan")}, {0: 1.0}) is None
