@@ -86,7 +86,7 @@ def main() -> None:
             model,
             tqdm(build_test_loader(cfg, cfg.DATASETS.TEST[0]), unit="batch", disable=None),
             settings_of(cfg, args.measures),
-            len(training_classes(cfg)),
+            training_classes(cfg).is_thing,
         )
     rows = [{"labels": score.setting.name, **score.row()} for score in scores]
     areas = {name: measure.area_under_curve() for name, measure in measures.items()}

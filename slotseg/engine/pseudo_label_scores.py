@@ -52,6 +52,8 @@ class LabelScores:
         kept, kept_right: pixels with a label, and those among them whose class is right.
         dropped, dropped_right: the same of pixels that the teacher gave a class but that were left
             out.
+        things, things_kept, things_right: pixels that the teacher gave a thing class, those that
+            are kept, and those among the kept whose class is right.
         pixels: all, with or without a class.
     """
 
@@ -61,12 +63,15 @@ class LabelScores:
     kept_right: int = 0
     dropped: int = 0
     dropped_right: int = 0
+    things: int = 0
+    things_kept: int = 0
+    things_right: int = 0
     pixels: int = 0
 
     def row(self) -> dict[str, float]:
         """In percent: ``kept`` of all pixels, the share of right classes among ``kept`` and
-        ``dropped`` pixels, ``right segments``, those that match a true one among the kept, and
-        ``PQ`` of the labels. NaN where there is none.
+        ``dropped`` pixels; the same of predicted things; ``right segments``, those that match a
+        true one among the kept, and ``PQ`` of the labels. NaN where there is none.
         """
         qualities = class_qualities(self.counts)
         found = sum(self.counts.tp) + sum(self.counts.fp)
@@ -74,6 +79,8 @@ class LabelScores:
             "kept": _percent(self.kept, self.pixels),
             "right of kept": _percent(self.kept_right, self.kept),
             "right of dropped": _percent(self.dropped_right, self.dropped),
+            "kept things": _percent(self.things_kept, self.things),
+            "right of kept things": _percent(self.things_right, self.things_kept),
             "right segments": _percent(sum(self.counts.tp), found),
             "PQ": 100 * group_quality(qualities).pq,
         }
@@ -105,7 +112,7 @@ def score_pseudo_labels(
     model: nn.Module,
     loader: Iterable[list[dict[str, Any]]],
     settings: Sequence[LabelSetting],
-    num_classes: int,
+    is_thing: Sequence[bool],
 ) -> tuple[list[LabelScores], dict[str, MeasureScores]]:
     """Label images whose truth is known, and compare.
 
@@ -113,7 +120,7 @@ def score_pseudo_labels(
         model: the teacher.
         loader: batches of mapped dicts with panoptic truth, of images of one size each.
         settings: how labels are chosen; those with one measure share the model's passes.
-        num_classes: of the model and of the truth.
+        is_thing: of each class of the model and of the truth.
 
     Returns:
         One entry for each setting, and one for each measure but "none".
@@ -121,7 +128,7 @@ def score_pseudo_labels(
     Raises:
         DatasetError: an image without panoptic truth.
     """
-    scores = [LabelScores(setting, PanopticCounts.zeros(num_classes)) for setting in settings]
+    scores = [LabelScores(setting, PanopticCounts.zeros(len(is_thing))) for setting in settings]
     measures = {s.measure: PixelUncertainty(s.measure) for s in settings}
     of_measures = {name: MeasureScores() for name in measures if name != "none"}
     with inference_mode(model):
@@ -133,7 +140,7 @@ def score_pseudo_labels(
                     prediction = output["panoptic_seg"]
                     for score in scores:
                         if score.setting.measure == name:
-                            _add(score, truth, score.setting.filters(*prediction, unsure))
+                            _add(score, truth, score.setting.filters(*prediction, unsure), is_thing)
                     if unsure is not None:
                         _add_pixels(
                             of_measures[name],
@@ -178,7 +185,9 @@ def _input(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _add(score: LabelScores, truth: _TrueImage, found: TrustedSegments) -> None:
+def _add(
+    score: LabelScores, truth: _TrueImage, found: TrustedSegments, is_thing: Sequence[bool]
+) -> None:
     labels = found.segment_map.cpu().numpy()
     predicted = _classes(found.predicted, found.categories)
     right, kept = predicted == truth.classes, labels >= 0
@@ -189,6 +198,11 @@ def _add(score: LabelScores, truth: _TrueImage, found: TrustedSegments) -> None:
     score.kept_right += int((kept & known & right).sum())
     score.dropped += int((dropped & known).sum())
     score.dropped_right += int((dropped & known & right).sum())
+    # Class -1 looks up the last entry.
+    things = np.array([*is_thing, False])[predicted] & known
+    score.things += int(things.sum())
+    score.things_kept += int((things & kept).sum())
+    score.things_right += int((things & kept & right).sum())
     segments = [
         {"id": number + 1, "category_id": segment["category_id"]}
         for number, segment in enumerate(found.segments)

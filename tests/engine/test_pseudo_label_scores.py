@@ -11,6 +11,7 @@ from slotseg.engine.pseudo_label_scores import LabelSetting, MeasureScores, scor
 from slotseg.errors import DatasetError
 from slotseg.semi.filtering import LabelFilter
 
+IS_THING = (False, True)
 EVERYTHING = LabelFilter(0.0, 0.0, 1.0)
 # Road with a car of three pixels, a crowd of cars and a void pixel.
 TRUTH = torch.tensor([[0, 0, 0, 0, 0], [1, 1, 1, 2, -1]])
@@ -55,7 +56,7 @@ def item(**changes):
 
 def rows_of(*settings, images=1):
     loader = [[item() for _ in range(images)]]
-    scores, measures = score_pseudo_labels(Teacher(), loader, settings, 2)
+    scores, measures = score_pseudo_labels(Teacher(), loader, settings, IS_THING)
     return [score.row() for score in scores], measures
 
 
@@ -67,6 +68,8 @@ def test_without_filters_by_hand():
         "kept": pytest.approx(100 * 7 / 8),
         "right of kept": pytest.approx(100 * 6 / 7),
         "right of dropped": pytest.approx(math.nan, nan_ok=True),
+        "kept things": 100.0,
+        "right of kept things": pytest.approx(100 * 3 / 4),
         "right segments": 100.0,
         "PQ": pytest.approx(100 * (3 / 5 + 3 / 5) / 2),
     }
@@ -81,6 +84,8 @@ def test_filters_drop_what_they_should():
     assert rows[0]["kept"] == pytest.approx(100 * 6 / 8)
     assert rows[0]["right of kept"] == 100.0
     assert rows[0]["right of dropped"] == 0.0
+    assert rows[0]["kept things"] == pytest.approx(100 * 3 / 4)
+    assert rows[0]["right of kept things"] == 100.0
     # Only the car is left.
     assert rows[1]["kept"] == pytest.approx(100 * 4 / 8)
     assert rows[1]["right of kept"] == pytest.approx(100 * 3 / 4)
@@ -101,4 +106,6 @@ def test_area_under_the_curve():
 def test_images_without_truth_are_refused():
     unlabelled = {key: item()[key] for key in ("file_name", "image_id", "image")}
     with pytest.raises(DatasetError, match=r"0\.png: has no panoptic truth .*DATASETS.TEST"):
-        score_pseudo_labels(Teacher(), [[unlabelled]], [LabelSetting("", "none", EVERYTHING)], 2)
+        score_pseudo_labels(
+            Teacher(), [[unlabelled]], [LabelSetting("", "none", EVERYTHING)], IS_THING
+        )
