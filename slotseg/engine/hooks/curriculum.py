@@ -55,7 +55,8 @@ class Curriculum(HookBase):
                 "CURRICULUM.DIFFICULTY 'loss' is never measured; set CURRICULUM.PERIOD (iterations)"
                 " or CURRICULUM.EPOCHS to 1 or more"
             )
-        self._images = training_images(cfg)
+        # Lists of segments would be kept, and shared with every data worker, for nothing.
+        self._images = [{"file_name": entry["file_name"]} for entry in training_images(cfg)]
         self._order: CurriculumOrder | None = None
         self._rankings: dict[str, Any] = {}
 
