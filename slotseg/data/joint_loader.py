@@ -97,7 +97,7 @@ class JointLoader:
         for images in self._loader:
             for image in images[self._num_labeled :]:
                 faults = image.pop(_UNREADABLE, [])
-                self._record.add(faults, f"{len(faults)} unlabelled images")
+                self._record.add(faults, "others take the place of images that cannot be read")
             yield TrainingBatch(images[: self._num_labeled], images[self._num_labeled :])
 
 

@@ -53,7 +53,10 @@ def unlabeled_images(cfg: CfgNode, split: Split, record: UnreadableFiles) -> lis
     found = [_image(entry, False) for entry in registered]
     for folder in folders:
         readable, faults = load_image_folder(folder)
-        record.add(faults, f"{len(faults)} of {len(readable) + len(faults)} images in {folder}")
+        total = len(readable) + len(faults)
+        record.add(
+            faults, f"{folder}: {len(faults)} of {total} images cannot be read and are left out"
+        )
         if not readable:
             raise DatasetError(
                 f"{folder}: none of its {len(faults)} images can be read; the first: {faults[0]}"
@@ -65,6 +68,9 @@ def unlabeled_images(cfg: CfgNode, split: Split, record: UnreadableFiles) -> lis
             "label fewer (DATASETS.LABELED_FRACTION, LABELED_IMAGES, LABELED_LIST), or name some "
             "in DATASETS.UNLABELED or UNLABELED_FOLDERS"
         )
+    logging.getLogger(__name__).info(
+        f"{len(found)} unlabelled images, {len(split.rest)} of them the rest of the training set"
+    )
     return found
 
 
@@ -83,12 +89,12 @@ class UnreadableFiles:
         self._path = os.path.join(folder, name) if folder else ""
         self._faults: dict[str, None] | None = None
 
-    def add(self, faults: list[DatasetError], what: str) -> None:
+    def add(self, faults: list[DatasetError], told: str) -> None:
         """Take in ``faults``, whose messages begin with the file; those known already are quiet.
 
         Args:
             faults: may be empty.
-            what: the subject of the warning, in the plural.
+            told: beginning of the warning.
         """
         if self._faults is None:
             self._faults = dict.fromkeys(self._read())
@@ -97,9 +103,7 @@ class UnreadableFiles:
             return
         self._faults.update(dict.fromkeys(new))
         listed = f"; all of them are in {self._path}" if self._path else ""
-        logging.getLogger(__name__).warning(
-            f"{what} cannot be read and are left out, for instance {new[0]}{listed}"
-        )
+        logging.getLogger(__name__).warning(f"{told}, for instance {new[0]}{listed}")
         if self._path:
             write_atomically(self._path, "".join(f"{line}\n" for line in self._faults))
 

@@ -233,8 +233,9 @@ def test_unreadable_files_are_left_out_and_listed(make_cfg, tmp_path, caplog, nu
     assert all(sorted(image) == sorted(batches[0].unlabeled[0]) for image in batches[1].unlabeled)
     assert not any("unreadable" in image for batch in batches for image in batch.unlabeled)
     told = [record.getMessage() for record in caplog.records]
-    assert told[0].startswith(f"2 of 6 images in {folder} cannot be read and are left out")
-    assert len(told) == 2 and "1.png: cannot be read as an image" in told[1]
+    assert told[0].startswith(f"{folder}: 2 of 6 images cannot be read and are left out, for inst")
+    assert len(told) == 2 and told[1].startswith("others take the place of images that cannot")
+    assert "1.png: cannot be read as an image" in told[1]
     listed = (tmp_path / "output" / UNREADABLE_FILE).read_text().splitlines()
     assert [line.split(": ")[0] for line in listed] == [
         str(folder / name) for name in ("empty.png", "sub/text.jpg", "1.png")
