@@ -302,7 +302,7 @@ def test_teacher_starts_from_the_weights_that_the_student_was_given(tiny_cfg, tm
     assert equal(trainer.teacher.state_dict(), given)
 
 
-def test_frozen_weights_are_there_once(tiny_cfg):
+def test_frozen_weights_are_there_once_in_memory_and_in_files(tiny_cfg, tmp_path):
     class Frozen(Trainer):
         @classmethod
         def build_model(cls, cfg):
@@ -318,6 +318,14 @@ def test_frozen_weights_are_there_once(tiny_cfg):
     assert not any(
         a is b for a, b in zip(own.decoders.parameters(), other.decoders.parameters(), strict=True)
     )
+    trainer.save_checkpoint("model_final")
+    saved = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
+    shared = {
+        name
+        for name, tensor in saved["teacher"].items()
+        if tensor.data_ptr() == saved["model"][name].data_ptr()
+    }
+    assert shared == {name for name in saved["model"] if name.startswith("backbone.")}
 
 
 @pytest.mark.parametrize(
