@@ -30,19 +30,23 @@ class Watch(HookBase):
         if self.trainer.iter == self.stop_at:
             raise RuntimeError("stopped")
         self.seen[self.trainer.iter] = batch.labeled
+        self.pseudo = batch.pseudo
         return batch
 
 
-def train(cfg, resume=False, stop_at=None):
-    watch = Watch(stop_at)
-
+def with_watch(watch):
     class WatchedTrainer(Trainer):
         def build_hooks(self):
             built = super().build_hooks()
             place = [type(hook) for hook in built].index(hooks.SlotMonitor)
             return [*built[:place], watch, *built[place:]]
 
-    trainer = WatchedTrainer(cfg)
+    return WatchedTrainer
+
+
+def train(cfg, resume=False, stop_at=None):
+    watch = Watch(stop_at)
+    trainer = with_watch(watch)(cfg)
     trainer.resume_or_load(resume)
     if stop_at is None:
         trainer.train()
@@ -79,6 +83,27 @@ def test_a_training_that_mixes_goes_on_where_it_was_stopped(tiny_cfg, tmp_path):
     expected = np.clip(np.arange(8) / 4, 0, 1) * 0.8
     assert all(shares[i]["mixing/cutmix"] == expected[i] for i in shares if i < 7)
     assert len(shares) > 1
+
+
+def test_pseudo_labelled_images_are_mixed_with_their_confidence(tiny_cfg):
+    cfg = tiny_cfg(
+        *("MEAN_TEACHER.ENABLED", True, "DATASETS.LABELED_IMAGES", 4, "SEMI.IMS_PER_BATCH", 4),
+        *("SEMI.START", 0, "SEMI.RAMP", 0, "PSEUDO_LABELS.UNCERTAINTY", "none"),
+        *("PSEUDO_LABELS.MIN_CONFIDENCE_THINGS", 0.0, "PSEUDO_LABELS.MIN_AREA", 1),
+        *("MIXING.CUTMIX.PROBABILITY", 1.0, "MIXING.LABELED", False, "MIXING.MIN_AREA", 1),
+        *("SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 0, "DATASETS.TEST", ()),
+    )
+    watch = Watch()
+    with_watch(watch)(cfg).train()
+    assert len(watch.pseudo) == 4
+    assert not any("mixed_with" in sample for sample in watch.seen[1])
+    mixed = [sample for sample in watch.pseudo if "mixed_with" in sample]
+    assert len(mixed) >= 3
+    for sample in mixed:
+        confidence = sample["segment_confidence"]
+        assert len(confidence) == len(sample["segment_is_object"])
+        assert 0 < float(confidence.max()) <= 1
+        assert int(sample["segment_map"].max()) < len(confidence)
 
 
 def test_processes_mix_differently(tiny_cfg, monkeypatch):
