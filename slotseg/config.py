@@ -236,8 +236,10 @@ def _add_pseudo_labels(cfg: CfgNode) -> None:
     # image and for its mirror image, summed over classes, which costs a second pass; "none".
     # Without classes, of which slot has the pixel.
     pseudo.UNCERTAINTY = "entropy"
-    # Pixels above this become void. Variances are smaller than entropies: 0.01 of the one drops
-    # about as much as 0.4 of the other (benchmarks/pseudo_labels.py).
+    # Pixels above this become void. Which value is good depends on the model and is measured by
+    # benchmarks/pseudo_labels.py: on generated streets, of the entropies of a small model 0.1 drops
+    # half of all pixels, 98 % of the others are right, and all things; 0.3 keeps 81 % (93 % right)
+    # and 69 % of things (88 %). Variances are smaller: 0.01 drops as much as an entropy of 0.4.
     pseudo.MAX_UNCERTAINTY = 0.1
     # Segments that keep fewer pixels than this in the teacher's view, or a smaller share of their
     # own pixels, become void.

@@ -106,6 +106,17 @@ def test_a_class_that_is_common_may_be_common(areas):
     assert describe_collapse(tally, NAMES) is None
 
 
+def test_a_class_that_is_never_kept_is_told():
+    tally = LabelTally(3)
+    image = found([[0, 0, 1, 2, 2]], [[0, 0, -1, 2, 2]], categories=(0, 1, 2))
+    tally.add(image)
+    message = describe_collapse(tally, NAMES)
+    assert "that the teacher calls car next to none were kept" in message
+    # A class that is hardly ever predicted is no matter.
+    tally.predicted[1] = 1e-3 * tally.predicted.sum()
+    assert describe_collapse(tally, NAMES) is None
+
+
 def test_a_model_without_classes_has_none_that_takes_all():
     tally = LabelTally(1)
     tally.add(found([[0, 0, 0, 0, 0]], [[0, 0, 0, 0, 0]], categories=(0,)))
