@@ -68,8 +68,9 @@ class ViewRelation:
         rows, row_inside = self._sources(0, values.device)
         columns, column_inside = self._sources(1, values.device)
         carried = values.index_select(-2, rows).index_select(-1, columns)
-        inside = row_inside[:, None] & column_inside
-        return carried if bool(inside.all()) else carried.masked_fill(~inside, fill)
+        if self._within_picture:
+            return carried
+        return carried.masked_fill(~(row_inside[:, None] & column_inside), fill)
 
     def look(self, image: np.ndarray) -> np.ndarray:
         """The strong view's pixels, before their colours change.
@@ -88,6 +89,14 @@ class ViewRelation:
             resized = np.asarray(picture.resize(self.size[::-1], Image.BILINEAR))
             window = resized[:, :, None] if grey else resized
         return np.ascontiguousarray(window[:, ::-1] if self.flip else window)
+
+    @property
+    def _within_picture(self) -> bool:
+        """Told without asking the device that the map is on."""
+        bottom, right = self.top + self.height, self.left + self.width
+        return min(self.top, self.left) >= 0 and (
+            bottom <= self.content[0] and right <= self.content[1]
+        )
 
     def _window(self, image: np.ndarray) -> np.ndarray:
         """The window ``[height, width, C]``, padded where it reaches over the picture."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 from detectron2.data import transforms as T
+from PIL import Image
 
 from slotseg.config import get_cfg
+from slotseg.data import PanopticMapper, SceneMapper
 from slotseg.data.augmentation import build_augmentations
 from slotseg.data.colors import (
     BlurTransform,
@@ -107,6 +110,21 @@ def test_labelled_images_get_strong_colours_only_on_request():
     strong = color_augmentation(make_cfg(COLOR_JITTER__BRIGHTNESS=0.3, STRONG__LABELED=True))
     assert [type(part) for part in strong] == [T.RandomApply, RandomGrayscale, RandomBlur]
     assert strong[0].aug.jitter.brightness == 0.5
+
+
+@pytest.mark.parametrize("mapper", [PanopticMapper, SceneMapper])
+def test_both_mappers_change_colours_strongly_on_request(mapper, tmp_path):
+    path = str(tmp_path / "image.png")
+    Image.fromarray(picture()).save(path)
+    entry = {"file_name": path, "image_id": "image"}
+    size = {"IMAGE_SIZE": (24, 20)}
+    np.random.seed(0)
+    plain = mapper(make_cfg(**size), True)(entry)["image"]
+    assert np.array_equal(plain.numpy().transpose(1, 2, 0), picture())
+    loud = mapper(make_cfg(**size, STRONG__LABELED=True), True)
+    assert sum(not torch.equal(loud(entry)["image"], plain) for _ in range(20)) > 12
+    test = mapper(make_cfg(**size, STRONG__LABELED=True), False)
+    assert all(torch.equal(test(entry)["image"], plain) for _ in range(5))
 
 
 def test_a_chain_without_colours_has_the_same_geometry_left():
