@@ -28,6 +28,8 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
   go on after a stop:  {sys.argv[0]} --config-file cfg.yaml --resume OUTPUT_DIR output/run
   change an option:    {sys.argv[0]} --config-file cfg.yaml SOLVER.BASE_LR 0.001
   score a checkpoint:  {sys.argv[0]} --config-file cfg.yaml --eval-only MODEL.WEIGHTS model.pth
+  score the student:   {sys.argv[0]} --config-file cfg.yaml --eval-only TEST.WEIGHTS_OF student
+                       (of a run with MEAN_TEACHER, whose teacher is scored otherwise)
 """,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -62,7 +62,9 @@ class Trainer(TrainerBase):
     ``DefaultTrainer`` and may be overridden likewise. One iteration draws a batch, lets hooks
     change it (``after_draw``), computes the losses of its labelled and its pseudo-labelled part
     (under autocast with ``SOLVER.AMP.ENABLED``), their gradients, clips them, refuses to go on if
-    any of these numbers is not finite, and steps the optimiser and the learning rate.
+    any of these numbers is not finite, and steps the optimiser and the learning rate. With
+    ``MEAN_TEACHER.ENABLED`` a teacher follows the trained model, which is its student then, makes
+    the pseudo labels, and is the model that is scored, kept as the best and shipped.
 
     A run is a function of its config: data order and augmentation depend on the seed and the
     iteration alone, and every generator's state is part of the checkpoint. A run that is killed at
