@@ -8,6 +8,7 @@ loader:  images/s from two worker processes, by the clock, in turns with the pee
          with Detectron2's own functions and loader (read_image, ResizeScale, FixedSizeCrop,
          RandomFlip on the RGB ids, as its Panoptic-DeepLab project does it; then one comparison a
          segment).
+views:   images/s where the mapper makes the two views of an unlabelled image instead.
 empty:   the same loader with a mapper that has nothing to do: the limit that transport sets.
 profile: processor time an image of every step in one process, for both.
 
@@ -50,6 +51,7 @@ from slotseg.data.datasets.cityscapes import CATEGORIES
 from slotseg.data.panoptic_mapper import PanopticMapper
 from slotseg.data.synthetic.streets import render_street
 from slotseg.data.transport import pack, unpack
+from slotseg.data.two_views import TwoViewMapper
 from slotseg.panoptic_png import write_id_map
 
 NAME = "benchmark_load_data"
@@ -276,6 +278,7 @@ def measure(args: argparse.Namespace, dicts: list[dict[str, Any]]) -> None:
                 num_workers=args.workers,
             )
         ),
+        "two views": iter(build_train_loader(cfg, mapper=TwoViewMapper.from_config(cfg))),
         "empty": iter(build_train_loader(cfg, mapper=EmptyMapper(sample))),
     }
     rates: dict[str, list[float]] = {name: [] for name in loaders}
