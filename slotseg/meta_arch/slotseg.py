@@ -183,7 +183,9 @@ class SlotSeg(nn.Module):
         seen = self.look(images, cached, earlier=self.training and self.needs_earlier)
         if self.training:
             return self.compute_losses(batched_inputs, seen)
-        return self.segment(batched_inputs, seen)
+        # Sums over slots decide at every pixel; half precision would make ties of them.
+        with torch.autocast(self.device.type, enabled=False):
+            return self.segment(batched_inputs, seen)
 
     def look(
         self, images: Tensor, cached: dict[str, Tensor] | None = None, *, earlier: bool = False

@@ -118,11 +118,12 @@ def test_void_around_a_segment_asks_nothing_of_masks():
     assert asked.nonzero().amax(dim=0).tolist() == [5, 6]
 
 
+@pytest.mark.parametrize("amp", [False, True], ids=["float32", "bfloat16"])
 @every_model
-def test_pixel_probabilities_on_request(options):
+def test_pixel_probabilities_on_request(options, amp):
     model = make_model(options).eval()
     wanted = {**sample(street(), [0, 1]), "want_pixel_probs": True}
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
         asked, plain = model([wanted, sample(street(), [0, 1], number=1)])
     assert "pixel_probs" not in plain
     probs = asked["pixel_probs"]

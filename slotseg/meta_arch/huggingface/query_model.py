@@ -106,7 +106,9 @@ class HFQueryModel(nn.Module):
         layers = self.predict_layers(images.tensor)
         if self.training:
             return self.compute_losses(layers, batched_inputs, images)
-        return self.segment(layers[-1], batched_inputs, images)
+        # As for losses: sums over queries want full precision.
+        with torch.autocast(self.device.type, enabled=False):
+            return self.segment(layers[-1], batched_inputs, images)
 
     def predict_layers(self, pixels: Tensor) -> list[LayerPrediction]:
         """Predictions of the network for normalised ``[B, 3, H, W]``, the last layer's last.
