@@ -108,7 +108,7 @@ def _draw_curves(record: StudyRecord) -> Figure:
         panel.set_xticks(values, [f"{value:g}" for value in values])
         panel.set_xlabel(study.curve.label, color=_MUTED, fontsize=9)
         panel.set_ylabel(score_title(score), color=_MUTED, fontsize=9)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]))
         _tidy(panel, "y")
     handles, names = panels[0].get_legend_handles_labels()
     if handles:

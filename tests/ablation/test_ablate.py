@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import runpy
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ from slotseg.ablation import (
     study_table,
 )
 from slotseg.ablation.statistics import what_pairs_can_tell
+from slotseg.comparison import job as job_module
+from slotseg.comparison import runner
+from slotseg.engine.trainer import Trainer
 
 TOOL = Path(__file__).parents[2] / "tools" / "ablate.py"
 CURVE = {"key": "DATASETS.MAX_IMAGES", "values": [2, 40], "label": "images"}
@@ -130,6 +134,48 @@ def test_a_table_is_there_from_the_beginning(write_study_file, tmp_path, made_up
     assert row_of(tables[1], "plain")[1] == "10.00"
     assert row_of(tables[3], "colours")[5] == "0 of 1"
     assert "With one seed nothing can be said about chance" in tables[3]
+
+
+def test_a_training_that_is_stopped_goes_on(write_study_file, tmp_path, monkeypatch):
+    """Really trained, in this process: a variant learns by its own options, and what was begun is
+    not begun anew."""
+    monkeypatch.setattr(command, "draw_study", lambda record: b"a picture")
+    monkeypatch.setattr(runner, "_run_process", lambda phase, folder, *_: run_here(phase, folder))
+    monkeypatch.setattr("sys.argv", ["ablate.py"])
+    handlers = {name: logging.getLogger(name).handlers[:] for name in ("slotseg", "detectron2")}
+    variants = [{"name": "plain"}, {"name": "slow", "overrides": {"SOLVER.BASE_LR": 1e-6}}]
+    plan = plan_of(write_study_file(variants=variants), tmp_path, seeds=[0], steps=3)
+    step, train, began = Trainer.run_step, Trainer.train, []
+
+    def begin(self):
+        began.append((self.cfg.SOLVER.BASE_LR, self.start_iter))
+        return train(self)
+
+    monkeypatch.setattr(Trainer, "train", begin)
+
+    def stop(self):
+        if self.iter == 2 and self.cfg.SOLVER.BASE_LR == 1e-6:
+            raise RuntimeError("power cut")
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run_step", stop)
+        record = ablate(plan)
+    assert [trial.row.errors for trial in record.trials] == [[], ["RuntimeError: power cut"]]
+    record = ablate(plan)
+    assert not record.failed
+    assert [trial.row.number("steps") for trial in record.trials] == [3, 3]
+    # The one is left alone, the other begins where it was stopped.
+    assert began == [(0.004, 0), (1e-6, 0), (1e-6, 2)]
+    for name, before in handlers.items():
+        logging.getLogger(name).handlers[:] = before
+
+
+def run_here(phase, folder):
+    try:
+        return job_module.run_phase(phase, folder)
+    except RuntimeError:
+        return 1
 
 
 def test_a_curve_compares_at_equal_values(write_study_file, tmp_path, made_up):
