@@ -39,8 +39,10 @@ PEAKS = [
     "LOSSES.CLASS_MAP.WEIGHT", 1.0,
 ]  # fmt: skip
 SIGMOID = ["MODEL.MASK_ACTIVATION", "sigmoid"]
+POINTS = [*CLASSES, *SIGMOID, "LOSSES.MASKS.POINTS", 32, "LOSSES.MASKS.ATTENTION_WEIGHT", 0.0]
 MODELS = {
     "no-head": [], "head": CLASSES, "sigmoid": [*CLASSES, *SIGMOID], "peaks": PEAKS,
+    "points": POINTS,
 }  # fmt: skip
 every_model = pytest.mark.parametrize("options", MODELS.values(), ids=list(MODELS))
 
@@ -87,6 +89,16 @@ def test_no_segment_at_all_costs_nothing_and_has_a_gradient(options):
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients
     assert not any(gradient.any() for gradient in gradients)
+
+
+def test_slots_are_not_paired_by_a_truth_that_there_is_not():
+    pairs = ["LOSSES.CONTRASTIVE.WEIGHT", 1.0, "LOSSES.CONTRASTIVE.PAIRS", "truth"]
+    model = make_model([*CLASSES, *pairs])
+    losses = model([sample(void(), [], []), sample(street(), [0, 1], [0.5, 0.5], 1)])
+    alone = model([sample(void(), [], [])])
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert losses["loss_contrastive"].item() >= 0.0
+    assert alone["loss_contrastive"].item() == 0.0
 
 
 @every_model
