@@ -316,22 +316,23 @@ def test_cutmix_shows_the_partner_at_the_same_place():
         assert (result["height"], result["width"]) == (40, 60)
 
 
-def test_the_shrunk_picture_and_its_segments_lie_on_each_other():
-    """A bright square is where its segment is, to half a pixel, after shrinking."""
-    segment_map = torch.zeros(60, 90, dtype=torch.int64)
-    segment_map[12:36, 30:60] = 1
+@pytest.mark.parametrize(("box", "area"), [((40, 64), 16 * 24), ((15, 24), 6 * 9)])
+def test_the_shrunk_picture_and_its_segments_lie_on_each_other(box, area):
+    """A bright square is where its segment is, down to a quarter of the size."""
+    segment_map = torch.zeros(60, 96, dtype=torch.int64)
+    segment_map[12:36, 36:72] = 1
     sample = {
         "image": (segment_map * 200).to(torch.uint8).expand(3, -1, -1).contiguous(),
         "segment_map": segment_map,
         "segment_is_object": torch.tensor([False, True]),
     }
-    whole = (0, 0, 60, 90)
-    patches = [Patch(0, whole, whole), Patch(0, whole, (0, 0, 40, 60))]
+    whole = (0, 0, 60, 96)
+    patches = [Patch(0, whole, whole), Patch(0, whole, (0, 0, *box))]
     mixed = compose([Source(sample)], patches, KEEP_ALL)
-    shrunk = mixed["segment_map"][:40, :60]
-    inside = mixed["image"][0, :40, :60] > 100
-    assert torch.equal(inside, shrunk > 0)
-    assert int(inside.sum()) == 16 * 20
+    inside = mixed["image"][0, : box[0], : box[1]] > 100
+    # Another picture of the same object is another object.
+    assert torch.equal(inside, mixed["segment_map"][: box[0], : box[1]] == 2)
+    assert int(inside.sum()) == area
 
 
 @pytest.mark.parametrize(
