@@ -19,8 +19,13 @@ SMALLER = {
     "generate_streets.py": ["--num", "4", "2", "2", "--size", "48", "96", "--workers", "1"],
     "visualize_data.py": ["--num", "2"],
     "compare.py": [
-        *("--train-minutes", "0.01", "--evaluations", "1", "--speed-images", "1"),
+        *("--train-minutes", "0.05", "--evaluations", "1", "--speed-images", "1"),
         *("INPUT.IMAGE_SIZE", "(64, 128)", "SOLVER.IMS_PER_BATCH", "1"),
+        *("DATALOADER.NUM_WORKERS", "0"),
+    ],
+    "ablate.py": [
+        *("--only", "CutMix", "--steps", "1", "--seeds", "0", "DATASETS.LABELED_FRACTION", "0.5"),
+        *("INPUT.IMAGE_SIZE", "(64, 128)", "SOLVER.IMS_PER_BATCH", "2"),
         *("DATALOADER.NUM_WORKERS", "0"),
     ],
     "ladder.py": [
@@ -46,6 +51,8 @@ def commands(project_root):
         "visualize_data.py",
         "compare.py",
         "evaluate_panoptic.py",
+        "train_net.py",
+        "ablate.py",
         "ladder.py",
     ]
     return [(tool, shlex.split(arguments, comments=True)) for tool, arguments in lines]
@@ -73,6 +80,8 @@ def test_the_commands_run_one_after_the_other(commands, start_tool, project_root
     assert len(list((tmp_path / "drawn" / "data").iterdir())) == 2
     table = (tmp_path / "output" / "compared" / "comparison.md").read_text()
     assert "slot_lean_generated" in table and "panoptic_fpn_r50_generated" in table
+    ablation = (tmp_path / "output" / "semi" / "ablation.md").read_text()
+    assert "supervised" in ablation and "CutMix" in ablation
     assert "0_baseline" in (tmp_path / "output" / "clevr_ladder" / "ladder.md").read_text()
 
 
