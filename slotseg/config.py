@@ -660,7 +660,8 @@ def _add_losses(cfg: CfgNode) -> None:
 
     # How losses are weighed against each other, on top of their WEIGHTs. "fixed": as they are.
     # "uncertainty" (Kendall et al. 2018): each is multiplied by exp(-s) and s/2 is added, s being
-    # its learnt log variance, 0 at the start; the weights are in TensorBoard as weights/*.
+    # its learnt log variance, 0 at the start; the weights are in TensorBoard as weights/*. They are
+    # learnt from images without segment_confidence alone, and hold for pseudo-labelled ones too.
     # SOLVER.LR_FACTORS ["weighting=10.0"] lets them learn at ten times the rate of the rest.
     losses.WEIGHTING = CfgNode()
     losses.WEIGHTING.NAME = "fixed"

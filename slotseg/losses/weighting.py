@@ -16,7 +16,7 @@ from slotseg.losses.training_log import log_scalar
 class FixedWeighting(nn.Module):
     """Every loss counts as its weight in the config says."""
 
-    def forward(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, losses: dict[str, Tensor], *, learn: bool = True) -> dict[str, Tensor]:
         """The losses as they are."""
         return losses
 
@@ -35,6 +35,9 @@ class UncertaintyWeighting(nn.Module):
 
     An auxiliary loss (``loss_auxiliary_x``, of earlier iterations) shares the log variance of
     ``loss_x``: between the two the weight in the config decides.
+
+    What labels that a model made up leave of a loss says how sure that model was, not how hard the
+    task is: losses on them take the weights as they are, and teach them nothing.
 
     The parameters are scalars, and so without weight decay (see
     :func:`slotseg.engine.optimizer.parameter_groups`). They learn at the rate of the rest;
@@ -57,16 +60,22 @@ class UncertaintyWeighting(nn.Module):
             {name: nn.Parameter(torch.zeros(())) for name in names}
         )
 
-    def forward(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, losses: dict[str, Tensor], *, learn: bool = True) -> dict[str, Tensor]:
         """The losses times their weights, and ``loss_weighting``, the sum of all ``s / 2``.
 
         Logs every weight as ``weights/<name>``.
+
+        Args:
+            losses: by name.
+            learn: False: the weights get no gradient, and there is no ``loss_weighting``.
 
         Raises:
             KeyError: a loss whose name nobody announced.
         """
         self._stay_within_the_limit()
         variances = {name: self._log_variance(name) for name in losses}
+        if not learn:
+            return {name: (-variances[name].detach()).exp() * loss for name, loss in losses.items()}
         self._log(variances)
         weighted = {name: (-variances[name]).exp() * loss for name, loss in losses.items()}
         return {**weighted, "loss_weighting": 0.5 * torch.stack([*variances.values()]).sum()}

@@ -253,7 +253,7 @@ class SlotSeg(nn.Module):
             losses = {
                 name: value for loss in self.losses.values() for name, value in loss(step).items()
             }
-            return self.weighting(losses)
+            return self.weighting(losses, learn=step.segment_confidence is None)
 
     def segment(self, batched_inputs: list[dict[str, Any]], seen: Seen) -> list[dict[str, Any]]:
         """One dict an image, see :meth:`forward`."""

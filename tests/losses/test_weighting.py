@@ -120,6 +120,17 @@ def test_losses_of_earlier_iterations_share_the_weight():
     assert weighted["loss_weighting"].item() == pytest.approx(1.0, rel=1e-5)
 
 
+def test_weights_that_do_not_learn_count_as_they_are():
+    weighting = UncertaintyWeighting(["loss_a"], limit=3.0)
+    set_log_variance(weighting, "loss_a", 1.0)
+    loss = torch.tensor(2.0, requires_grad=True)
+    weighted = weighting({"loss_a": loss}, learn=False)
+    assert list(weighted) == ["loss_a"]
+    weighted["loss_a"].backward()
+    assert loss.grad.item() == pytest.approx(math.exp(-1), rel=1e-5)
+    assert weighting.log_variances["loss_a"].grad is None
+
+
 def test_a_loss_that_nobody_announced_is_an_error():
     with pytest.raises(KeyError, match="loss_b: no loss announced it"):
         UncertaintyWeighting(["loss_a"], limit=3.0)({"loss_b": torch.tensor(1.0)})
@@ -163,6 +174,26 @@ def test_in_the_model_every_loss_has_a_weight_that_learns_without_decay():
     again.load_state_dict(model.state_dict())
     for name, parameter in own.items():
         assert torch.equal(again.weighting.log_variances[name], parameter)
+
+
+def test_labels_that_a_model_made_up_teach_the_weights_nothing():
+    torch.manual_seed(0)
+    model = build_model(get_cfg(overrides=[*TINY, *ADAPTIVE, *EVERY_LOSS]))
+    # Nearly void: all losses but the reconstruction's are next to nothing.
+    made_up = [
+        {
+            **sample,
+            "segment_map": torch.full_like(sample["segment_map"], -1),
+            "segment_is_object": torch.zeros(0, dtype=torch.bool),
+            "segment_confidence": torch.zeros(0),
+        }
+        for sample in batch()
+    ]
+    losses = model(made_up)
+    assert "loss_weighting" not in losses and losses["loss_reconstruction"] > 0
+    sum(losses.values()).backward()
+    assert all(p.grad is None for p in model.weighting.log_variances.values())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.backbone.parameters())
 
 
 def test_the_rate_of_the_weights_can_be_another():
