@@ -315,16 +315,18 @@ class Trainer(TrainerBase):
 
         Returns:
             The losses by name, those of pseudo-labelled images as ``pseudo_<name>`` and without
-            their weight; and ``total_loss``, the weighted sum.
+            their weight; and ``total_loss``, the weighted sum. What losses log themselves of these
+            images is ``pseudo/<name>``.
         """
-        parts = [("", batch.labeled, 1.0)]
+        parts = [("", nullcontext(), batch.labeled, 1.0)]
         if batch.pseudo:
-            parts.append(("pseudo_", batch.pseudo, batch.pseudo_weight))
+            scope = self.storage.name_scope("pseudo")
+            parts.append(("pseudo_", scope, batch.pseudo, batch.pseudo_weight))
         scalars: dict[str, Tensor] = {}
         totals = []
-        for prefix, images, weight in parts:
+        for prefix, scope, images, weight in parts:
             last = len(totals) == len(parts) - 1
-            with nullcontext() if last else without_exchange(self.model):
+            with scope, nullcontext() if last else without_exchange(self.model):
                 with self.autocast():
                     losses = self.model(images)
                     totals.append(weight * sum(losses.values()))

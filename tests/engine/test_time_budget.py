@@ -40,7 +40,7 @@ def test_other_schedules_keep_their_shape(tiny_cfg):
 def test_what_begins_at_an_iteration_keeps_its_place_in_the_training(tiny_cfg):
     cfg = tiny_cfg(
         "SOLVER.MAX_ITER", 1000, "SEMI.START", 100, "SEMI.RAMP", 1, "MIXING.CUTMIX.END", -200,
-        "CURRICULUM.END_ITER", 500,
+        "CURRICULUM.END_ITER", 500, "LOSSES.UNCERTAINTY.WARM_UP", 300,
     )  # fmt: skip
     fitted = fit_to_time(cfg, 1, 0.6)
     assert fitted.SOLVER.MAX_ITER == 100
@@ -48,6 +48,7 @@ def test_what_begins_at_an_iteration_keeps_its_place_in_the_training(tiny_cfg):
     assert (fitted.SEMI.START, fitted.SEMI.RAMP) == (10, 1)
     assert (fitted.MIXING.CUTMIX.END, fitted.MIXING.MOSAIC.END) == (-20, 0)
     assert fitted.CURRICULUM.END_ITER == 50
+    assert fitted.LOSSES.UNCERTAINTY.WARM_UP == 30
 
 
 def test_steps_with_and_without_a_teachers_labels_count_by_their_share(tiny_cfg, monkeypatch):

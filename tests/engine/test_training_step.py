@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.engine.train_loop import HookBase
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from slotseg.data import TrainingBatch
 from slotseg.engine.parallel import wrap_distributed
 from slotseg.engine.trainer import Trainer
+from slotseg.losses.training_log import log_scalar
 
 
 class MeanLoss(nn.Module):
@@ -28,6 +30,7 @@ class MeanLoss(nn.Module):
         x = torch.stack([image["image"] for image in images])
         product = x @ self.weight
         pseudo = any("segment_confidence" in image for image in images)
+        log_scalar("images", len(images))
         return {
             "square": product.square().mean(),
             "linear": product.mean() * (1 if pseudo else self.labelled_only),
@@ -40,14 +43,16 @@ def images(first, count, **extra):
     return [{"image": image, **extra} for image in all_images[first : first + count]]
 
 
-def accumulate(model, batch):
+def accumulate(model, batch, storage=None):
     """Scalars of the trainer's step; gradients are left in ``model``."""
     trainer = SimpleNamespace(
         model=model,
         autocast=nullcontext,
         grad_scaler=torch.amp.GradScaler("cpu", enabled=False),
+        storage=storage or EventStorage(),
     )
-    return Trainer.accumulate_gradients(trainer, batch)
+    with trainer.storage:
+        return Trainer.accumulate_gradients(trainer, batch)
 
 
 def gradients(model):
@@ -69,6 +74,15 @@ def test_gradients_are_the_weighted_sum_of_the_parts():
     assert scalars["total_loss"] == pytest.approx(total.item(), rel=1e-6)
     for name, gradient in gradients(model).items():
         torch.testing.assert_close(gradient, whole.get_parameter(name).grad)
+
+
+def test_what_losses_log_of_the_two_parts_is_told_apart():
+    storage = EventStorage()
+    accumulate(MeanLoss(), TrainingBatch(images(0, 4), pseudo=images(4, 3)), storage)
+    logged = {name: value for name, (value, _) in storage.latest().items()}
+    assert logged == {"images": 4, "pseudo/images": 3}
+    storage.put_scalar("afterwards", 1.0)
+    assert "afterwards" in storage.latest()
 
 
 def test_without_pseudo_labels_nothing_is_added():
