@@ -54,10 +54,11 @@ class PixelUncertainty:
         Raises:
             ConfigError: the model cannot say how probable its classes are.
         """
-        if self.measure == "none":
-            return teacher(inputs), [None] * len(inputs)
+        # Always: stock models tell with them how sure they are of stuff, too.
         inputs = [{**item, "want_pixel_probs": True} for item in inputs]
         outputs = teacher(inputs)
+        if self.measure == "none":
+            return outputs, [None] * len(inputs)
         probs = [_pixel_probs(output, teacher) for output in outputs]
         if self.measure == "entropy":
             uncertain = [normalized_entropy(p, dim=0) for p in probs]

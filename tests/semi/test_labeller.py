@@ -91,6 +91,19 @@ def test_segments_are_carried_onto_the_students_view(unlabelled, made_up_teacher
     assert (given["height"], given["width"]) == (4, 8)
 
 
+def test_without_a_measure_models_are_asked_how_sure_they_are_of_stuff(unlabelled):
+    def stock(inputs):
+        """Knows no confidence of stuff unless it is asked for the classes of pixels."""
+        told = [{"confidence": 0.25} if x.get("want_pixel_probs") else {} for x in inputs]
+        stuff = {"id": 1, "category_id": 0, "isthing": False}
+        return [
+            {"panoptic_seg": (torch.ones(4, 8, dtype=torch.int32), [stuff | more])} for more in told
+        ]
+
+    (sample,) = make_labeller()(stock, [unlabelled((4, 8))])
+    assert (sample["segment_map"] == -1).all() and not len(sample["segment_confidence"])
+
+
 def test_segments_out_of_sight_are_not_listed(unlabelled, made_up_teacher):
     item = unlabelled((4, 8), window=(2, 0, 2, 4), size=(4, 8))
     (sample,) = make_labeller()(made_up_teacher(IDS, SEGMENTS), [item])
