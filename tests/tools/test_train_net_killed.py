@@ -1,5 +1,5 @@
 """A run that is killed for real, again and again, ends with the same bits: also its teacher, which
-labels half of the images.
+labels half of the images, and the ranking of the others by their losses.
 """
 
 import json
@@ -16,6 +16,8 @@ OPTIONS = (
     *("MEAN_TEACHER.ENABLED", "True", "DATASETS.LABELED_IMAGES", "5", "SEMI.IMS_PER_BATCH", "2"),
     *("SEMI.START", "3", "SEMI.RAMP", "9", "PSEUDO_LABELS.MAX_UNCERTAINTY", "1.0"),
     *("PSEUDO_LABELS.MIN_CONFIDENCE_THINGS", "0.1", "MIXING.CUTMIX.PROBABILITY", "0.5"),
+    # Measured in iterations 4, 8, 12 and 16.
+    *("CURRICULUM.DIFFICULTY", "loss", "CURRICULUM.PERIOD", "4", "CURRICULUM.END_ITER", "20"),
 )
 STATES = ("model", "teacher", "optimizer", "scheduler", "rng", "iteration")
 
@@ -64,6 +66,9 @@ def test_killed_runs_end_with_the_same_bits(train_net, tmp_path):
     )
     for key in STATES:
         assert equal(expected[key], got[key]), key
+    hooks = [checkpoint["trainer"]["hooks"] for checkpoint in (expected, got)]
+    for key in ("MeanTeacher#0", "Curriculum#0"):
+        assert hooks[0][key] and equal(hooks[0][key], hooks[1][key]), key
     scores, killed_scores = (json.loads((f / "results.json").read_text()) for f in (whole, killed))
     assert scores == killed_scores
     assert not [name for name in os.listdir(killed) if ".partial" in name]
