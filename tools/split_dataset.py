@@ -13,7 +13,7 @@ import slotseg  # noqa: F401  first: it prepares the interpreter for Detectron2
 from slotseg.classes import class_set
 from slotseg.config import get_cfg
 from slotseg.data.image_lists import write_list
-from slotseg.data.mappers import dataset_kind
+from slotseg.data.mappers import check_same_classes, dataset_kind
 from slotseg.data.splits import format_split, split_training_images
 from slotseg.engine.cli import user_errors
 from slotseg.errors import ConfigError
@@ -46,10 +46,12 @@ def main() -> None:
         )
         options = ["DATASETS.TRAIN", tuple(args.names), "DATASETS.SPLIT_SEED", args.seed, *chosen]
         split = split_training_images(get_cfg(None, options))
+        check_same_classes(args.names)
         names = " ".join(args.names)
         write_list(
             args.output,
             split.labeled,
+            split.rest,
             f"{len(split.labeled)} of {len(split.labeled) + len(split.rest)} images of {names}, "
             f"split seed {args.seed}",
         )

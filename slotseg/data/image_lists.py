@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -40,7 +40,7 @@ def read_list(path: str, dicts: Sequence[dict[str, Any]]) -> list[int]:
             files = ", ".join(dicts[index]["file_name"] for index in candidates[:2])
             raise DatasetError(
                 f"{path}: line {number}: {name!r} fits {len(candidates)} images, among them "
-                f"{files}; write more of its path, or its image_id"
+                f"{files}; write more of its path"
             )
         near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -53,16 +53,29 @@ def read_list(path: str, dicts: Sequence[dict[str, Any]]) -> list[int]:
     return list(found)
 
 
-def write_list(path: str, dicts: Iterable[dict[str, Any]], comment: str = "") -> None:
-    """Write the ``image_id`` of every image as :func:`read_list` reads it.
+def write_list(
+    path: str,
+    dicts: Iterable[dict[str, Any]],
+    others: Iterable[dict[str, Any]] = (),
+    comment: str = "",
+) -> None:
+    """Name images as :func:`read_list` reads them: by ``image_id``, or by the path of the file
+    where several sets have images with that id.
 
     Args:
         path: of the text file.
-        dicts: data set dicts.
+        dicts: data set dicts of the images.
+        others: of the other images of these sets.
         comment: lines to begin with.
     """
-    head = [f"# {line}" for line in comment.splitlines()]
-    write_atomically(path, "\n".join([*head, *(str(entry["image_id"]) for entry in dicts)]) + "\n")
+    listed = list(dicts)
+    images_of = Counter(str(entry["image_id"]) for entry in (*listed, *others))
+    names = (
+        name if images_of[name := str(entry["image_id"])] == 1 else entry["file_name"]
+        for entry in listed
+    )
+    head = (f"# {line}" for line in comment.splitlines())
+    write_atomically(path, "\n".join([*head, *names]) + "\n")
 
 
 def _read_lines(path: str) -> list[tuple[int, str]]:

@@ -51,7 +51,7 @@ def build_mapper(cfg: CfgNode, is_train: bool, dataset_names: Sequence[str]) -> 
         )
     kind = next(iter(kinds.values()), "slots")
     if kind == "panoptic":
-        _check_same_classes(dataset_names)
+        check_same_classes(dataset_names)
     mapper = MAPPERS[kind](cfg, is_train)
     return mapper if cfg.DATASETS.TRAIN_LABELS or not is_train else WithoutLabels(mapper)
 
@@ -61,8 +61,10 @@ def dataset_kind(dataset_name: str) -> str:
     return MetadataCatalog.get(dataset_name).get("evaluator_type", "slots")
 
 
-def _check_same_classes(dataset_names: Sequence[str]) -> None:
-    """Class c has to be the same in all sets: a mixture would be learnt without a word."""
+def check_same_classes(dataset_names: Sequence[str]) -> None:
+    """Raise a ConfigError unless class c is the same in all sets: a mixture would be learnt without
+    a word.
+    """
     first, *others = dict.fromkeys(dataset_names)
     for name in others:
         expected, found = class_set(first), class_set(name)

@@ -22,6 +22,7 @@ from tabulate import tabulate
 
 from slotseg.classes import ClassSet, class_set
 from slotseg.data.image_lists import read_list
+from slotseg.data.mappers import check_same_classes
 from slotseg.data.selection import select_images
 from slotseg.errors import ConfigError
 
@@ -51,7 +52,7 @@ def split_training_images(cfg: CfgNode) -> Split:
             ``DATASETS.{LABELED_FRACTION, LABELED_IMAGES, LABELED_LIST, SPLIT_SEED}``.
 
     Raises:
-        ConfigError: several of the three, or a value that cannot work.
+        ConfigError: several of the three, a value that cannot work, or sets of different classes.
         DatasetError: a set is missing, damaged or empty; the list is, or names no such image.
     """
     if not cfg.DATASETS.TRAIN:
@@ -159,6 +160,8 @@ def _report(split: Split, cfg: CfgNode) -> None:
     log_first_n(logging.INFO, told, n=1, name=logger, key="message")
     if not (missing := missing_classes(split)):
         return
+    # Numbers of one set would be names of another.
+    check_same_classes(cfg.DATASETS.TRAIN)
     classes = class_set(cfg.DATASETS.TRAIN[0]).names
     log_first_n(
         logging.WARNING,

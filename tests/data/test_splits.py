@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import logger as detectron2_logger
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotseg.classes import ClassSet
+from slotseg.classes import Category, ClassSet, set_class_metadata
 from slotseg.config import get_cfg
 from slotseg.data import epoch_length, training_images
 from slotseg.data.image_lists import read_list, write_list
@@ -165,9 +165,24 @@ def test_wrong_options_name_the_keys(change, message):
 def test_a_list_gives_back_the_split_it_was_written_from(tmp_path):
     split = split_training_images(make_cfg(LABELED_IMAGES=7))
     path = str(tmp_path / "lists" / "seven.txt")
-    write_list(path, split.labeled, "seven images\nby hand")
+    write_list(path, split.labeled, split.rest, "seven images\nby hand")
     assert Path(path).read_text().startswith("# seven images\n# by hand\ntiny_")
     assert split_training_images(make_cfg(LABELED_LIST=path)) == split
+
+
+def test_a_list_of_sets_that_share_ids_is_read_back(tmp_path):
+    """Drives and videos often count from 0, each for itself."""
+    dicts = [
+        {"image_id": str(number), "file_name": f"/root/{folder}/{number}.png"}
+        for folder in "ab"
+        for number in range(3)
+    ]
+    dicts.append({"image_id": "7", "file_name": "/root/b/7.png"})
+    chosen = [0, 4, 6]
+    path = str(tmp_path / "list.txt")
+    write_list(path, [dicts[i] for i in chosen], [dicts[i] for i in (1, 2, 3, 5)])
+    assert Path(path).read_text().splitlines() == ["/root/a/0.png", "/root/b/1.png", "7"]
+    assert read_list(path, dicts) == chosen
 
 
 def test_images_are_named_in_many_ways(tmp_path):
@@ -263,6 +278,29 @@ def test_a_split_that_leaves_a_class_without_labels_is_warned_of_once(
     assert f"{TRAIN}: 2 of 6 images are labelled, and none of them shows person:" in (
         warned.getMessage()
     )
+
+
+def test_sets_of_different_classes_are_refused_before_any_is_named(monkeypatch):
+    """Class 4 of the second set is none of the first."""
+    names = ("two_classes", "five_classes")
+    dicts = {
+        name: [
+            {"image_id": f"{name}{i}", "file_name": f"{name}{i}.png", **segments(i % number)}
+            for i in range(10)
+        ]
+        for name, number in zip(names, (2, 5), strict=True)
+    }
+    try:
+        for name, number in zip(names, (2, 5), strict=True):
+            DatasetCatalog.register(name, lambda name=name: dicts[name])
+            categories = [Category(i, f"{name}{i}", True, (0, 0, i)) for i in range(number)]
+            set_class_metadata(name, categories)
+        with pytest.raises(ConfigError, match=r"five_classes \(5 classes, 5 things\) has other"):
+            split_training_images(make_cfg(TRAIN=names, LABELED_IMAGES=2))
+    finally:
+        for name in names:
+            DatasetCatalog.pop(name)
+            MetadataCatalog.pop(name)
 
 
 def test_without_a_split_nothing_is_said(caplog):
