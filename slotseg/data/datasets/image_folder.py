@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
+from PIL import Image
 
 from slotseg.data.datasets.root import resolve, root_hint, shown
 from slotseg.data.images import check_header
@@ -32,29 +33,35 @@ def load_image_folder(folder: str) -> tuple[list[dict[str, Any]], list[DatasetEr
 
     Returns:
         For every readable file a dict with ``file_name`` and ``image_id`` (its path below the
-        folder); and what is wrong with the others.
+        folder); and what is wrong with the others, and with subfolders that cannot be searched.
 
     Raises:
-        DatasetError: no such folder, or no image in it.
+        DatasetError: no such folder, no image in it, or it cannot be searched.
     """
     root = resolve(folder)
     if not PathManager.isdir(root) and PathManager.isdir(folder):
         root = folder
     if not PathManager.isdir(root):
         raise DatasetError(f"{shown(root)}: no such folder of images {root_hint()}")
-    files = list(_image_files(root, set()))
+    faults: list[DatasetError] = []
+    files = list(_image_files(root, set(), faults))
+    if not files and faults:
+        raise faults[0]
     if not files:
         raise DatasetError(
             f"{shown(root)}: no image in it or below it; files end with {', '.join(IMAGE_ENDINGS)}"
         )
+    # Pillow loads its readers when the first file needs them, and until that is done would tell
+    # other threads that a good file is none.
+    Image.init()
     with ThreadPoolExecutor(_THREADS) as pool:
-        faults = list(pool.map(_fault, files))
+        found = list(pool.map(_fault, files))
     dicts = [
         {"file_name": file, "image_id": os.path.relpath(file, root)}
-        for file, fault in zip(files, faults, strict=True)
+        for file, fault in zip(files, found, strict=True)
         if fault is None
     ]
-    return dicts, [fault for fault in faults if fault is not None]
+    return dicts, [*faults, *(fault for fault in found if fault is not None)]
 
 
 def _fault(path: str) -> DatasetError | None:
@@ -65,13 +72,25 @@ def _fault(path: str) -> DatasetError | None:
     return None
 
 
-def _image_files(folder: str, visited: set[str]) -> Iterator[str]:
-    """Paths below ``folder``, sorted in every folder."""
+def _image_files(folder: str, visited: set[str], faults: list[DatasetError]) -> Iterator[str]:
+    """Paths below ``folder``, sorted in every folder; those that cannot be searched go to
+    ``faults``.
+    """
     real = os.path.realpath(folder)
     if real in visited:  # a link to a folder above
         return
     visited.add(real)
-    for name in sorted(PathManager.ls(folder)):
+    try:
+        names = sorted(PathManager.ls(folder))
+    except OSError as error:
+        faults.append(
+            DatasetError(
+                f"{folder}: cannot be searched for images ({error.strerror or error}); check its "
+                "permissions"
+            )
+        )
+        return
+    for name in names:
         path = os.path.join(folder, name)
         if name.startswith("."):
             continue
@@ -79,4 +98,4 @@ def _image_files(folder: str, visited: set[str]) -> Iterator[str]:
         if name.lower().endswith(IMAGE_ENDINGS):
             yield path
         elif PathManager.isdir(path):
-            yield from _image_files(path, visited)
+            yield from _image_files(path, visited, faults)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from slotseg.data.datasets import image_folder
 from slotseg.data.datasets.image_folder import load_image_folder
 from slotseg.errors import DatasetError
 
@@ -56,6 +57,35 @@ def test_unreadable_files_are_listed_with_the_reason(tmp_path):
         str(tmp_path / name) for name in ("deep.png", "empty.png", "text.jpg")
     ]
     assert "pixels of type I;16" in str(faults[0]) and "not an image file" in str(faults[2])
+
+
+def test_subfolders_that_cannot_be_searched_are_told(tmp_path, monkeypatch):
+    good = save(tmp_path / "good.png")
+    save(tmp_path / "locked" / "1.png")
+    search = image_folder.PathManager.ls
+
+    def ls(path):
+        if path.endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return search(path)
+
+    monkeypatch.setattr(image_folder.PathManager, "ls", ls)
+    dicts, faults = load_image_folder(str(tmp_path))
+    assert [entry["file_name"] for entry in dicts] == [good]
+    (told,) = map(str, faults)
+    assert told.startswith(f"{tmp_path / 'locked'}: cannot be searched for images (Permission den")
+    with pytest.raises(DatasetError, match="locked: cannot be searched for images"):
+        load_image_folder(str(tmp_path / "locked"))
+
+
+def test_readers_are_loaded_before_threads_ask_for_them(tmp_path, monkeypatch):
+    """While one thread loads them, others are told that a good file is no image."""
+    save(tmp_path / "1.webp")
+    done = []
+    monkeypatch.setattr(image_folder.Image, "init", lambda: done.append("init"))
+    monkeypatch.setattr(image_folder, "check_header", lambda path: done.append("check"))
+    load_image_folder(str(tmp_path))
+    assert done == ["init", "check"]
 
 
 def test_relative_folders_lie_under_the_root_of_data_sets_or_here(tmp_path, monkeypatch):
