@@ -159,9 +159,9 @@ def draw_views(sample: dict[str, Any], image_format: str) -> np.ndarray:
 
 def _samples(cfg: CfgNode, first_iteration: int) -> Iterator[dict[str, Any]]:
     """The labelled images that a training sees, one after the other, without end."""
+    mixing = build_mixing(cfg)
     # They are the same ones without the others, which need not be read.
     cfg.SEMI.IMS_PER_BATCH = 0
-    mixing = build_mixing(cfg)
     batches = build_train_loader(cfg, first_iteration)
     for iteration, drawn in enumerate(batches, start=first_iteration):
         batch = TrainingBatch.of(drawn)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detectron2.utils import logger as detectron2_logger
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,15 +140,27 @@ def test_a_function_of_seed_iteration_and_process():
 
 
 def test_each_kind_draws_for_itself():
-    """Where mosaics are rare, those images that have none get the same boxes as without any."""
+    """Where mosaics are rare, all images get the same boxes as without any."""
     batch = TrainingBatch(images(12))
     mosaics = ("MIXING.MOSAIC.PROBABILITY", 0.3)
     alone = mixing(*mosaics, "MIXING.CUTMIX.PROBABILITY", 0.0)(batch, 0).labeled
     has_mosaic = ["mixed_with" in sample for sample in alone]
     assert 0 < sum(has_mosaic) < 12
     after = mixing(*mosaics)(batch, 0).labeled
-    changed = [not torch.equal(a["image"], b["image"]) for a, b in zip(alone, after, strict=True)]
-    assert all(changed)
+    boxes = mixing()(batch, 0).labeled
+    assert not torch.equal(pictures(boxes), pictures(after))
+    for own, mosaic, box, both in zip(batch.labeled, alone, boxes, after, strict=True):
+        outside = box["image"] == own["image"]
+        assert torch.equal(both["image"][outside], mosaic["image"][outside])
+        assert not torch.equal(both["image"], mosaic["image"])
+
+
+def test_all_images_of_a_mosaic_in_a_box_are_named():
+    batch = TrainingBatch(images(6))
+    for sample in mixing("MIXING.MOSAIC.PROBABILITY", 1.0)(batch, 0).labeled:
+        shown = {f"{colour}.png" for colour in sample["image"].unique().tolist()}
+        named = {sample["file_name"], *sample["mixed_with"]}
+        assert shown <= named and len(named) == 1 + len(sample["mixed_with"]) >= 4
 
 
 def test_a_single_image_is_told_once(caplog):
@@ -164,6 +177,17 @@ def test_a_mix_that_never_happens_is_told(caplog):
     with caplog.at_level(logging.WARNING):
         mixing("MIXING.CUTMIX.START", 777, "MIXING.CUTMIX.END", 776)
     assert "MIXING.CUTMIX: ends (iteration 776) before it begins" in caplog.text
+
+
+def test_mixing_pseudo_labels_without_any_is_told(caplog, monkeypatch):
+    # Other tests may have been told.
+    monkeypatch.setattr(detectron2_logger, "_LOG_COUNTER", detectron2_logger.Counter())
+    alone = ("MIXING.LABELED", False)
+    with caplog.at_level(logging.WARNING):
+        mixing(*alone, "SEMI.IMS_PER_BATCH", 4)
+        assert not caplog.records
+        mixing(*alone)
+    assert "MIXING.LABELED is False and SEMI.IMS_PER_BATCH 0, so nothing is mixed" in caplog.text
 
 
 @pytest.mark.parametrize(

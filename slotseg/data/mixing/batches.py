@@ -17,7 +17,9 @@ from slotseg.data.mixing.segments import Remains
 from slotseg.data.sampling import mixing_generator
 from slotseg.errors import ConfigError
 
-_logger = logging.getLogger(__name__)
+# In the order in which they are done, with the number of their random numbers, which are the same
+# whether the other kind is on or not.
+_KINDS = {"MOSAIC": 1, "CUTMIX": 0}
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class ScheduledMix:
         name: as the log calls it.
         mix: what is done.
         schedule: with which probability.
+        stream: of random numbers, a number of its own.
     """
 
     name: str
     mix: Mix
     schedule: Schedule
+    stream: int
 
 
 class BatchMixing:
@@ -75,7 +79,7 @@ class BatchMixing:
     def _mix(
         self, dicts: list[dict[str, Any]], iteration: int, rank: int, part: int
     ) -> list[dict[str, Any]]:
-        for number, one in enumerate(self.mixes):
+        for one in self.mixes:
             probability = one.schedule.at(iteration)
             if not probability or not dicts:
                 continue
@@ -85,7 +89,7 @@ class BatchMixing:
                     "time, which has no other to be mixed with; raise "
                     f"{('SOLVER', 'SEMI')[part]}.IMS_PER_BATCH"
                 )
-            rng = mixing_generator(self.seed, iteration, rank, part, number)
+            rng = mixing_generator(self.seed, iteration, rank, part, one.stream)
             dicts = one.mix(dicts, rng, probability)
         return dicts
 
@@ -99,7 +103,7 @@ def build_mixing(cfg: CfgNode) -> BatchMixing | None:
         ConfigError: a value makes no sense, or nothing would be mixed or could be.
     """
     node = cfg.MIXING
-    schedules = {name: _schedule(cfg, name) for name in ("MOSAIC", "CUTMIX")}
+    schedules = {name: _schedule(cfg, name) for name in _KINDS}
     if not any(schedule.probability for schedule in schedules.values()):
         return None
     _check(cfg)
@@ -117,7 +121,7 @@ def build_mixing(cfg: CfgNode) -> BatchMixing | None:
                 f"MIXING.{name}: ends (iteration {schedule.end}) before it begins, so nothing is "
                 "mixed; lower START or raise END"
             )
-        scheduled.append(ScheduledMix(name.lower(), mixes[name], schedule))
+        scheduled.append(ScheduledMix(name.lower(), mixes[name], schedule, _KINDS[name]))
     return BatchMixing(scheduled, max(cfg.SEED, 0), node.LABELED, node.PSEUDO)
 
 
@@ -144,6 +148,11 @@ def _check(cfg: CfgNode) -> None:
         raise ConfigError(
             "MIXING.LABELED and MIXING.PSEUDO are both False, so nothing would be mixed; set one "
             "of them, or MIXING.CUTMIX.PROBABILITY and MIXING.MOSAIC.PROBABILITY to 0"
+        )
+    if not node.LABELED and not cfg.SEMI.IMS_PER_BATCH:
+        _warn_once(
+            "MIXING.LABELED is False and SEMI.IMS_PER_BATCH 0, so nothing is mixed; set one of "
+            "them, or MIXING.CUTMIX.PROBABILITY and MIXING.MOSAIC.PROBABILITY to 0"
         )
     if node.LABELED and not cfg.DATASETS.TRAIN_LABELS:
         raise ConfigError(

@@ -85,7 +85,8 @@ def compose(
 
     Returns:
         A mapped dict of that size. Segments that are not seen are not listed. ``mixed_with`` names
-        the files of the other images; all else is of the first patch's image.
+        the files of the other images, and of those that these were mixed with before; all else is
+        of the first patch's image.
 
     Raises:
         DatasetError: only some of the images have classes.
@@ -109,13 +110,18 @@ def compose(
     table = SegmentTable.of(samples, marks.device)
     numbers, entries = table.merge(visible, torch.cat(former), remains)
     number_of_mark = numbers.new_full((next_mark,), -1).index_copy(0, places, numbers)
-    own, *others = (sample.get("file_name", "") for sample in samples)
+    own = samples[0].get("file_name", "")
+    shown = [
+        name
+        for sample in samples
+        for name in (sample.get("file_name", ""), *sample.get("mixed_with", ()))
+    ]
     return {
         **samples[0],
         "image": image,
         "segment_map": number_of_mark.index_select(0, marks.flatten()).view(marks.shape),
         **entries,
-        "mixed_with": tuple(name for name in dict.fromkeys(others) if name != own),
+        "mixed_with": tuple(name for name in dict.fromkeys(shown) if name != own),
     }
 
 
