@@ -121,6 +121,15 @@ def test_a_resumed_run_draws_and_learns_the_same(tiny_cfg):
     )
 
 
+@pytest.mark.parametrize(("period", "told"), [(6, False), (7, True)])
+def test_losses_that_come_too_late_are_told(tiny_cfg, caplog, period, told):
+    with caplog.at_level(logging.WARNING, logger="slotseg.engine.hooks.curriculum"):
+        Curriculum(tiny_cfg(*BY_LOSS), period)
+    assert (
+        "measured every 7 iterations, but all images are in from iteration 7" in caplog.text
+    ) is told
+
+
 def test_losses_of_another_set_are_measured_again(tiny_cfg, caplog):
     known = Rankings(10, seed=0)
     known.add(2, np.arange(10.0))

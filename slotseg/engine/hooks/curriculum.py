@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from slotseg.data import TrainingBatch, hardest, training_images
 from slotseg.data.curriculum import CurriculumOrder
 from slotseg.data.difficulty import LOSS, ImageDifficulty
+from slotseg.data.pacing import Pacing
 from slotseg.engine.image_losses import measure_image_losses
 from slotseg.errors import ConfigError
 from slotseg.files import write_atomically
@@ -54,6 +55,13 @@ class Curriculum(HookBase):
             raise ConfigError(
                 "CURRICULUM.DIFFICULTY 'loss' is never measured; set CURRICULUM.PERIOD (iterations)"
                 " or CURRICULUM.EPOCHS to 1 or more"
+            )
+        end = Pacing.from_config(cfg).end
+        if self._measures and period >= end:
+            _logger.warning(
+                f"CURRICULUM: losses would be measured every {period} iterations, but all images "
+                f"are in from iteration {end} on, so there is no curriculum; lower "
+                "CURRICULUM.PERIOD, or raise END or END_ITER"
             )
         # Lists of segments would be kept, and shared with every data worker, for nothing.
         self._images = [{"file_name": entry["file_name"]} for entry in training_images(cfg)]
