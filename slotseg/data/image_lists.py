@@ -27,12 +27,13 @@ def read_list(path: str, dicts: Sequence[dict[str, Any]]) -> list[int]:
             or one of several that it might be.
     """
     lines = _read_lines(path)
-    by_name = _index_names(dicts)
+    by_id, by_file = _index_names(dicts)
     found: dict[int, None] = {}
     for number, name in lines:
-        candidates = by_name.get(name, ())
+        # An id means its image, whatever files are called.
+        candidates = by_id.get(name) or by_file.get(name, ())
         if not candidates and "/" in name:
-            candidates = _by_end_of_path(name, dicts, by_name)
+            candidates = _by_end_of_path(name, dicts, by_file)
         if len(candidates) == 1:
             found[candidates[0]] = None
             continue
@@ -42,7 +43,7 @@ def read_list(path: str, dicts: Sequence[dict[str, Any]]) -> list[int]:
                 f"{path}: line {number}: {name!r} fits {len(candidates)} images, among them "
                 f"{files}; write more of its path"
             )
-        near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(name, {**by_id, **by_file}, n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise DatasetError(
             f"{path}: line {number}: {name!r} is neither the image_id nor the file of one of the "
@@ -99,27 +100,28 @@ def _read_lines(path: str) -> list[tuple[int, str]]:
     return [(number, name) for number, name in lines if name]
 
 
-def _index_names(dicts: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
-    """The images that a name without folders may mean."""
-    by_name: dict[str, list[int]] = defaultdict(list)
-    ids: dict[str, list[int]] = defaultdict(list)
+def _index_names(
+    dicts: Sequence[dict[str, Any]],
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """The images that have an id, and those whose file has a name, with or without its ending."""
+    by_id: dict[str, list[int]] = defaultdict(list)
+    by_file: dict[str, list[int]] = defaultdict(list)
     for index, entry in enumerate(dicts):
-        ids[str(entry["image_id"])].append(index)
+        by_id[str(entry["image_id"])].append(index)
         base = os.path.basename(entry["file_name"])
         for name in dict.fromkeys((base, os.path.splitext(base)[0])):
-            by_name[name].append(index)
-    # An id means its image, whatever files are called.
-    return {**by_name, **ids}
+            by_file[name].append(index)
+    return by_id, by_file
 
 
 def _by_end_of_path(
-    name: str, dicts: Sequence[dict[str, Any]], by_name: dict[str, list[int]]
+    name: str, dicts: Sequence[dict[str, Any]], by_file: dict[str, list[int]]
 ) -> list[int]:
     """The images whose path, with or without its ending, ends with the folders and name given."""
     wanted = os.path.normpath(name)
     return [
         index
-        for index in by_name.get(os.path.basename(wanted), ())
+        for index in by_file.get(os.path.basename(wanted), ())
         if any(
             f"/{path}".endswith(f"/{wanted.lstrip('/')}")
             for path in (dicts[index]["file_name"], os.path.splitext(dicts[index]["file_name"])[0])

@@ -211,6 +211,13 @@ def test_names_that_fit_several_images_take_more_of_the_path(tmp_path):
         read_list(str(path), dicts)
     path.write_text("b/image_02/000000.png\nc\n")
     assert read_list(str(path), dicts) == [1, 2]
+    # Also where the file of one image is called like the id of another.
+    dicts = [
+        {"image_id": name, "file_name": f"/{folder}/{stem}.png"}
+        for name, folder, stem in (("1", "a", "7"), ("7", "b", "1"))
+    ]
+    path.write_text("7\na/7\n")
+    assert read_list(str(path), dicts) == [1, 0]
 
 
 @pytest.mark.parametrize(
