@@ -183,6 +183,21 @@ def test_images_without_segments_train(kind, others):
 
 
 @pytest.mark.parametrize("kind", MODELS)
+def test_images_without_segments_teach_nothing(kind):
+    model = build(kind).train()
+    batch = [make_sample(empty=True), make_sample()]
+    images = model.preprocess(batch)
+    layers = model.predict_layers(images.tensor)
+    total = sum(model.compute_losses(layers, batch, images).values())
+    for gradient in torch.autograd.grad(total, [classes for classes, _ in layers]):
+        assert (gradient[0] == 0).all() and (gradient[1] != 0).any()
+
+    sum(model(batch[:1]).values()).backward()
+    # Zero, but there: distributed training hangs on others.
+    assert all((p.grad == 0).all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_more_segments_than_queries_train(kind):
     described = {**TINY[kind], "num_queries": 2}
     losses = build(kind, described).train()([make_sample()])

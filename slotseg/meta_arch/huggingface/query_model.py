@@ -134,24 +134,30 @@ class HFQueryModel(nn.Module):
         binary cross entropy and dice over points of the masks, most of them where the prediction
         is least certain (Cheng et al. 2022, section 3.3).
 
-        In float32 also under autocast: the matching has no half precision.
+        In float32 also under autocast: the matching has no half precision. Images without any
+        segment count as unknown, and pay nothing: asked, all their queries would learn to be no
+        object, and a model that learns from its own labels would soon see nothing at all.
         """
         size = tuple(images.tensor.shape[-2:])
         mask_labels, class_labels = zip(
             *(mask_targets(x, size, self.device) for x in batched_inputs), strict=True
         )
-        *earlier, (classes, masks) = [(c.float(), m.float()) for c, m in layers]
+        told = [number for number, labels in enumerate(class_labels) if len(labels)]
+        asked = told or list(range(len(class_labels)))
+        *earlier, (classes, masks) = [(c[asked].float(), m[asked].float()) for c, m in layers]
         with torch.autocast(self.device.type, enabled=False):
             values = self.network.get_loss_dict(
                 masks_queries_logits=masks,
                 class_queries_logits=classes,
-                mask_labels=list(mask_labels),
-                class_labels=list(class_labels),
+                mask_labels=[mask_labels[number] for number in asked],
+                class_labels=[class_labels[number] for number in asked],
                 auxiliary_predictions=[
                     {"masks_queries_logits": m, "class_queries_logits": c} for c, m in earlier
                 ],
             )
-        return _sum_layers(values, self.network.weight_dict)
+        losses = _sum_layers(values, self.network.weight_dict)
+        # Every parameter has its gradient, as other processes expect.
+        return losses if told else {name: 0.0 * loss for name, loss in losses.items()}
 
     def segment(
         self,

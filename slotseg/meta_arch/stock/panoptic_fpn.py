@@ -74,11 +74,13 @@ class StockPanopticFPN(PanopticFPN):
         if not self.training:
             return self.inference(batched_inputs)
         prepared = [{"image": x["image"], **self._targets(x)} for x in batched_inputs]
-        losses = super().forward(prepared)
-        if all((x["sem_seg"] == IGNORE_LABEL).all() for x in prepared):
-            # The mean over no pixel is not a number; its gradient is zero.
-            losses["loss_sem_seg"] = torch.nan_to_num(losses["loss_sem_seg"])
-        return losses
+        # Where nothing is known the detector would learn that nothing is there.
+        told = [x for x in prepared if (x["sem_seg"] != IGNORE_LABEL).any()]
+        losses = super().forward(told or prepared)
+        if told:
+            return losses
+        # The mean over no pixel is not a number; its gradient is zero.
+        return {name: 0.0 * torch.nan_to_num(loss) for name, loss in losses.items()}
 
     def inference(self, batched_inputs: list[dict[str, Any]], do_postprocess: bool = True) -> Any:
         """See :meth:`forward`; without ``do_postprocess`` Detectron2's raw outputs."""
