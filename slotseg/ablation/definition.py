@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-from detectron2.utils.file_io import PathManager
-
+from slotseg.comparison.definition_file import DefinitionReader, is_number
 from slotseg.errors import ConfigError
 
 _SCORES = ("panoptic/PQ", "panoptic/PQ_things", "panoptic/PQ_stuff")
@@ -114,9 +111,9 @@ def read_study(path: str) -> Study:
     Raises:
         ConfigError: the file cannot be read or is not such a file; the message says where.
     """
-    reader = _Reader(path)
+    reader = _Reader(path, explained_in="slotseg.ablation.read_study")
     found = reader.keys(
-        _load(path),
+        reader.load(),
         "the file",
         {"name", "config", "variants"},
         {"overrides", "scores", "reference", "curve"},
@@ -141,54 +138,8 @@ def read_study(path: str) -> Study:
     )
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Says so where a key stands twice; YAML itself takes the last one without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key} stands there twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _load(path: str) -> Any:
-    try:
-        with PathManager.open(path, "r") as file:
-            return yaml.load(file, Loader=_StrictLoader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
-class _Reader:
-    """Entries of one file, with messages that name it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def error(self, message: str) -> ConfigError:
-        return ConfigError(f"{self._path}: {message}; see slotseg.ablation.read_study")
-
-    def keys(
-        self, entry: Any, place: str, required: set[str], optional: set[str]
-    ) -> dict[str, Any]:
-        """The entry's values, None for what is left out."""
-        if not isinstance(entry, Mapping):
-            raise self.error(f"{place} is no mapping of keys to values")
-        missing = sorted(key for key in required if entry.get(key) is None)
-        unknown = sorted(str(key) for key in entry.keys() - required - optional)
-        if missing:
-            raise self.error(f"{place} lacks {', '.join(missing)}")
-        if unknown:
-            known = ", ".join(sorted(required | optional))
-            raise self.error(f"{place} has unknown {', '.join(unknown)}, expected {known}")
-        return {key: entry.get(key) for key in required | optional}
+class _Reader(DefinitionReader):
+    """What a study's file holds."""
 
     def variants(self, entries: Any) -> tuple[Variant, ...]:
         if not isinstance(entries, list) or not entries:
@@ -249,7 +200,7 @@ class _Reader:
             return None
         found = self.keys(entry, "curve", {"key", "values"}, {"label"})
         values = found["values"]
-        if not isinstance(values, list) or len(values) < 2 or not all(map(_is_number, values)):
+        if not isinstance(values, list) or len(values) < 2 or not all(map(is_number, values)):
             raise self.error(f"curve: values: expected at least two numbers, got {values!r}")
         if any(later <= earlier for earlier, later in zip(values, values[1:], strict=False)):
             raise self.error("curve: values: have to rise")
@@ -261,11 +212,3 @@ def _is_score(name: Any) -> bool:
         return False
     task, slash, score = name.removeprefix("student/").partition("/")
     return task in ("slots", "panoptic") and bool(slash and score)
-
-
-def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(float(value))
-    )

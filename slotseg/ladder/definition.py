@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from detectron2.utils.file_io import PathManager
-
+from slotseg.comparison.definition_file import DefinitionReader, is_number
 from slotseg.errors import ConfigError
 
 
@@ -96,15 +93,8 @@ def read_ladder(path: str) -> Ladder:
     Raises:
         ConfigError: the file cannot be read or is not such a file; the message says where.
     """
-    try:
-        with PathManager.open(path, "r") as file:
-            content = yaml.safe_load(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    reader = _Reader(path)
-    entries = reader.keys(content, "the file", {"name", "scores", "rungs"}, {"pretraining"})
+    reader = _Reader(path, explained_in="slotseg.ladder.read_ladder")
+    entries = reader.keys(reader.load(), "the file", {"name", "scores", "rungs"}, {"pretraining"})
     scores = entries["scores"]
     if not isinstance(scores, list) or not scores or not all(map(_is_score, scores)):
         raise reader.error("scores: expected a list of names such as slots/ARI or panoptic/PQ")
@@ -121,36 +111,15 @@ def read_ladder(path: str) -> Ladder:
     return Ladder(str(entries["name"]), tuple(scores), pretraining, rungs)
 
 
-class _Reader:
-    """Entries of one file, with messages that name it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def error(self, message: str) -> ConfigError:
-        return ConfigError(f"{self._path}: {message}; see slotseg.ladder.read_ladder")
-
-    def keys(
-        self, entry: Any, place: str, required: set[str], optional: set[str]
-    ) -> dict[str, Any]:
-        """The entry's values, None for what is left out."""
-        if not isinstance(entry, Mapping):
-            raise self.error(f"{place} is no mapping of keys to values")
-        missing = sorted(required - entry.keys())
-        unknown = sorted(str(key) for key in entry.keys() - required - optional)
-        if missing:
-            raise self.error(f"{place} lacks {', '.join(missing)}")
-        if unknown:
-            known = ", ".join(sorted(required | optional))
-            raise self.error(f"{place} has unknown {', '.join(unknown)}, expected {known}")
-        return {key: entry.get(key) for key in required | optional}
+class _Reader(DefinitionReader):
+    """What a ladder's file holds."""
 
     def rung(self, entry: Any, index: int) -> Rung:
         place = f"rung {index}"
         found = self.keys(entry, place, {"config"}, {"name", "gate"})
         gate = {} if found["gate"] is None else found["gate"]
         if not isinstance(gate, Mapping) or not all(
-            _is_score(name) and _is_number(value) for name, value in gate.items()
+            _is_score(name) and is_number(value) for name, value in gate.items()
         ):
             raise self.error(f"{place}: gate: expected scores and numbers, as {{slots/ARI: 0.5}}")
         config = self._config(found["config"], place)
@@ -167,19 +136,11 @@ class _Reader:
     def _config(self, name: Any, place: str) -> str:
         if not isinstance(name, str) or not name:
             raise self.error(f"{place}: config: expected the name of a file, got {name!r}")
-        return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(self._path)), name))
+        return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(self.path)), name))
 
 
 def _is_score(name: Any) -> bool:
     return isinstance(name, str) and name.partition("/")[0] in ("slots", "panoptic") and "/" in name
-
-
-def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(float(value))
-    )
 
 
 def _stem(path: str) -> str:

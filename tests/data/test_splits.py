@@ -173,15 +173,15 @@ def test_a_list_gives_back_the_split_it_was_written_from(tmp_path):
 def test_a_list_of_sets_that_share_ids_is_read_back(tmp_path):
     """Drives and videos often count from 0, each for itself."""
     dicts = [
-        {"image_id": str(number), "file_name": f"/root/{folder}/{number}.png"}
+        {"image_id": str(number), "file_name": f"/data/{folder}/{number}.png"}
         for folder in "ab"
         for number in range(3)
     ]
-    dicts.append({"image_id": "7", "file_name": "/root/b/7.png"})
+    dicts.append({"image_id": "7", "file_name": "/data/b/7.png"})
     chosen = [0, 4, 6]
     path = str(tmp_path / "list.txt")
     write_list(path, [dicts[i] for i in chosen], [dicts[i] for i in (1, 2, 3, 5)])
-    assert Path(path).read_text().splitlines() == ["/root/a/0.png", "/root/b/1.png", "7"]
+    assert Path(path).read_text().splitlines() == ["/data/a/0.png", "/data/b/1.png", "7"]
     assert read_list(path, dicts) == chosen
 
 
@@ -205,7 +205,7 @@ def test_images_are_named_in_many_ways(tmp_path):
 
 def test_names_that_fit_several_images_take_more_of_the_path(tmp_path):
     path = tmp_path / "list.txt"
-    dicts = [{"image_id": name, "file_name": f"/root/{name}/image_02/000000.png"} for name in "abc"]
+    dicts = [{"image_id": name, "file_name": f"/data/{name}/image_02/000000.png"} for name in "abc"]
     path.write_text("000000\n")
     with pytest.raises(DatasetError, match=r"list.txt: line 1: '000000' fits 3 images, among them"):
         read_list(str(path), dicts)
